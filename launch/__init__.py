@@ -1,0 +1,1 @@
+"""The command line, and one run on one or many machines."""

@@ -1,0 +1,38 @@
+"""The errors a user meets: one line each, and the exit code that goes with it.
+
+Anything else that is raised is a defect of ours and keeps its traceback (exit code 1).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A one-line message for a person; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class InputError(UserError):
+    """The user's input is wrong: says which file, key or line, what was found and what is accepted."""
+
+    exit_code = 2
+
+
+class DigestError(UserError):
+    """A file is not what its manifest says: names the file, the expected and the found digest."""
+
+    exit_code = 3
+
+
+class Stopped(UserError):
+    """The run stopped after a checkpoint: submit the same command again and it goes on (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the accepted name closest to `name`, or what is accepted when none is close."""
+    names = sorted(accepted)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; accepted: {', '.join(names)}"

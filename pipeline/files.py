@@ -1,0 +1,176 @@
+"""Atomic files and their digests (laws 3 and 4).
+
+A file or folder appears under its name only when it is whole: it is written under a temporary name, synced, and
+renamed. A folder's `manifest.json`, with the SHA-256 of every other file, is written last; a folder without one does
+not exist for any reader.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import DigestError, InputError
+
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp-"  # prefix of every name that is not finished; whatever carries it may be deleted when no run is live
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value's canonical text."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented, key-sorted JSON atomically."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Rename a finished folder into place. Its files must be synced; `final` must not exist."""
+    sync_folder(temporary)
+    os.rename(temporary, final)
+    sync_folder(final.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed run left unfinished in `folder`."""
+    for entry in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder/name` for a name read from a manifest, which must be a plain relative path that stays inside.
+
+    Raises:
+        InputError: an absolute name, `..`, a back-slash, or a symbolic link on the way.
+    """
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
+        raise InputError(f"{folder / MANIFEST}: file name {name!r} leads outside the folder")
+    path = folder
+    for part in pure.parts:
+        path = path / part
+        if path.is_symlink():
+            raise InputError(f"{path}: a symbolic link where {folder / MANIFEST} expects a file")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: no such file, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The manifest's `files` table: name → size in bytes and SHA-256, each file synced on the way."""
+    table = {}
+    for name in sorted(names):
+        path = folder / name
+        sync_file(path)
+        table[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return table
+
+
+def verify_file(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """The path of one file of a manifest, after its size and SHA-256 have been compared.
+
+    Raises:
+        DigestError: missing, of another size, or of another digest.
+    """
+    path = inside(folder, name)
+    if not path.is_file():
+        raise DigestError(f"{path}: missing; expected {entry['bytes']} bytes, SHA-256 {entry['sha256']}")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise DigestError(f"{path}: {size} bytes, expected {entry['bytes']}, SHA-256 {entry['sha256']}")
+    found = file_sha256(path)
+    if found != entry["sha256"]:
+        raise DigestError(f"{path}: SHA-256 {found}, expected {entry['sha256']}")
+    return path
+
+
+def seal(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with `digest`, the SHA-256 of all its other fields: what a manifest says is protected too."""
+    body = {key: value for key, value in manifest.items() if key != "digest"}
+    return {**body, "digest": digest_of(body)}
+
+
+def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
+    """A folder's manifest, its own digest, kind and format version checked (the files are not read).
+
+    Raises:
+        InputError: there is none, or it is of another kind or version.
+        DigestError: it was altered after it was written.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder}: no {MANIFEST} here; expected a finished {kind} folder")
+    manifest = read_json(path)
+    if manifest.get("kind") != kind:
+        raise InputError(f"{path}: kind {manifest.get('kind')!r}, expected {kind!r}")
+    if manifest.get("format") != version:
+        raise InputError(f"{path}: format {manifest.get('format')!r}; this version of Kilobatch reads {version}")
+    found = seal(manifest)["digest"]
+    if manifest.get("digest") != found:
+        raise DigestError(f"{path}: SHA-256 of its contents {found}, expected {manifest.get('digest')}")
+    return manifest

@@ -1,0 +1,173 @@
+"""The shard format: token ids and where documents, sentences and packed samples begin in them.
+
+A shard is two files. `train-00000-of-00008.tokens` is one flat little-endian array of ids: each document's tokens
+followed by one separator (`</s>`). `train-00000-of-00008.index` is a safetensors file of offsets into it (uint64):
+
+    documents            (D + 1)  where each document begins, then the length of the array
+    sentences            (S + 1)  where each sentence begins, then the length of the array
+    samples.<T>          (N + 1)  where each packed sample for sequences of T tokens begins, then where the last one ends
+
+A sample of length T is `<s> tokens[begin:end] </s>`, at most T ids, the separator before `end` left to the closing
+`</s>`; so a new sequence length needs new offsets, not a new tokenisation. Any safetensors reader opens an index; here
+it is memory-mapped, so that a corpus costs memory only where it is read.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from pipeline.errors import DigestError, InputError
+from pipeline.files import inside, read_manifest, verify_file
+
+KIND, FORMAT = "corpus", 1
+SPLITS = ("train", "valid")
+
+Offsets = npt.NDArray[np.uint64]
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """uint16 while every id fits, else uint32; little-endian on disk."""
+    return np.dtype("<u2" if vocab_size <= 65_536 else "<u4")
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    return f"{split}-{shard:05d}-of-{shards:05d}"
+
+
+def write_shard(folder: Path, name: str, tokens: Tokens, index: Mapping[str, Offsets]) -> list[str]:
+    """Write both files of a shard into a folder that is not yet published; returns their names."""
+    assert tokens.dtype in (np.dtype("<u2"), np.dtype("<u4"))
+    (folder / f"{name}.tokens").write_bytes(tokens.tobytes())
+    save_file({key: np.ascontiguousarray(value, "<u8") for key, value in index.items()}, folder / f"{name}.index")
+    return [f"{name}.tokens", f"{name}.index"]
+
+
+def map_index(path: Path) -> dict[str, Offsets]:
+    """The arrays of an index file, memory-mapped (safetensors: u64 header length, JSON header, data)."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    arrays = {}
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        count = math.prod(entry["shape"])
+        if entry["dtype"] != "U64" or end - begin != 8 * count:
+            raise DigestError(f"{path}: array {key!r} is not a list of uint64")
+        mapped = np.memmap(path, "<u8", "r", offset=8 + length + begin, shape=(count,)) if count else np.zeros(0, "<u8")
+        arrays[key] = np.asarray(mapped)  # a plain array over the mapping: slicing the subclass costs microseconds
+    return arrays
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard, memory-mapped."""
+
+    tokens: Tokens
+    index: dict[str, Offsets]
+
+    @classmethod
+    def open(cls, folder: Path, name: str, dtype: np.dtype[Any]) -> "Shard":
+        path = inside(folder, f"{name}.tokens")
+        empty = path.stat().st_size == 0  # numpy refuses to map an empty file
+        tokens = np.zeros(0, dtype) if empty else np.asarray(np.memmap(path, dtype, "r"))
+        return cls(tokens, map_index(inside(folder, f"{name}.index")))
+
+
+class Corpus:
+    """A finished corpus folder, read through its manifest.
+
+    Args:
+        folder: what `kilobatch preprocess` wrote.
+
+    Raises:
+        InputError: not a corpus. DigestError: its manifest was altered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder, KIND, FORMAT)
+        self.digest: str = self.manifest["digest"]
+        self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
+        self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
+        self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]
+        self.sequence_lengths: list[int] = self.manifest["sequence_lengths"]
+
+    def verify(self) -> None:
+        """Compare every file with its SHA-256.
+
+        Raises:
+            DigestError: names the first file that differs, the expected and the found digest.
+        """
+        for name, entry in self.manifest["files"].items():
+            verify_file(self.folder, name, entry)
+
+    def verify_sizes(self) -> None:
+        """The cheap part of `verify`, done before every run: each file is there and of its size."""
+        for name, entry in self.manifest["files"].items():
+            path = inside(self.folder, name)
+            size = path.stat().st_size if path.is_file() else -1
+            if size != entry["bytes"]:
+                found = "missing" if size < 0 else f"{size} bytes"
+                raise DigestError(f"{path}: {found}, expected {entry['bytes']} bytes, SHA-256 {entry['sha256']}")
+
+    def split(self, split: str, sequence_length: int) -> "Split":
+        """The packed samples of one split at one sequence length.
+
+        Raises:
+            InputError: the corpus was not packed for that length, or the split has no sample.
+        """
+        if sequence_length not in self.sequence_lengths:
+            lengths = ", ".join(map(str, self.sequence_lengths))
+            raise InputError(f"{self.folder}: not packed for sequences of {sequence_length} tokens; it has {lengths}")
+        return Split(self, split, sequence_length)
+
+
+class Split:
+    """Samples 0 … len − 1 of one split: all shards, one after the other.
+
+    Args:
+        corpus: an open corpus.
+        split: `train` or `valid`.
+        sequence_length: T, tokens a sample at most, `<s>` and `</s>` included.
+    """
+
+    def __init__(self, corpus: Corpus, split: str, sequence_length: int) -> None:
+        self.corpus, self.sequence_length = corpus, sequence_length
+        self.name = split
+        shards = int(corpus.manifest["splits"][split]["shards"])
+        dtype = token_dtype(corpus.vocab_size)
+        self.shards = [Shard.open(corpus.folder, shard_name(split, i, shards), dtype) for i in range(shards)]
+        self.begins = [shard.index[f"samples.{sequence_length}"] for shard in self.shards]
+        self.first = np.cumsum([0, *(len(begins) - 1 for begins in self.begins)])  # first sample of each shard
+        if self.first[-1] == 0:
+            raise InputError(f"{corpus.folder}: the {split} split has no samples")
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def read(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Token ids of the given samples, shape (B, T): `<s> … </s>`, then `<pad>`."""
+        ids = self.corpus.special_ids
+        out = np.full((len(samples), self.sequence_length), ids["pad"], np.int32)
+        out[:, 0] = ids["bos"]
+        which = np.searchsorted(self.first, samples, side="right") - 1
+        for row, (sample, shard) in enumerate(zip(samples.tolist(), which.tolist(), strict=True)):
+            begins, tokens = self.begins[shard], self.shards[shard].tokens
+            local = sample - int(self.first[shard])
+            begin, end = int(begins[local]), int(begins[local + 1])
+            if tokens[end - 1] == ids["eos"]:
+                end -= 1  # the sample ends where a document ends: one separator is enough
+            length = end - begin
+            out[row, 1 : 1 + length] = tokens[begin:end]
+            out[row, 1 + length] = ids["eos"]
+        return out

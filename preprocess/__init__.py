@@ -1,0 +1,1 @@
+"""Raw text → token shards. Read `preprocess.run` first: it is the graph."""
