@@ -15,11 +15,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	awk '/^[^ #]/ {keep = /^(uv|setuptools|wheel|packaging)==/} keep' requirements.lock > $(VENV)/installers.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/installers.txt
 ifeq ($(TORCH_BACKEND),)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-build-isolation -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
 	sed -E 's/ \\$$//; /^ +--hash=/d; /^(nvidia|cuda|triton)-?[a-z0-9-]*==/d' requirements.lock > $(VENV)/constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH_BACKEND) --no-build-isolation -c $(VENV)/constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --torch-backend $(TORCH_BACKEND) --no-build-isolation -c $(VENV)/constraints.txt -e '.[dev]'
 endif
 	touch $@
 

@@ -44,9 +44,11 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
+    re.compile(
+        r"^[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -93,8 +95,14 @@ def _fields_at(model: type[BaseModel], keys: Sequence[str | int]) -> set[str]:
     """The names accepted where `keys` leads (list positions and union tags are passed over)."""
     models = [model]
     for key in keys:
-        inner = [m for model in models if key in model.model_fields for m in _models(model.model_fields[str(key)].annotation)]
-        models = inner or [m for m in models if m.model_fields.get("type") and m.model_fields["type"].default == key] or models
+        inner = [
+            m for model in models if key in model.model_fields for m in _models(model.model_fields[str(key)].annotation)
+        ]
+        models = (
+            inner
+            or [m for m in models if m.model_fields.get("type") and m.model_fields["type"].default == key]
+            or models
+        )
     return {name for m in models for name in m.model_fields}
 
 

@@ -57,7 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync_file(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def write_json(path: Path, value: Any) -> None:
 def publish_folder(temporary: Path, final: Path) -> None:
     """Rename a finished folder into place. Its files must be synced; `final` must not exist."""
     sync_folder(temporary)
-    os.rename(temporary, final)
+    temporary.rename(final)
     sync_folder(final.parent)
 
 

@@ -1,15 +1,15 @@
 """The shard format: token ids and where documents, sentences and packed samples begin in them.
 
 A shard is two files. `train-00000-of-00008.tokens` is one flat little-endian array of ids: each document's tokens
-followed by one separator (`</s>`). `train-00000-of-00008.index` is a safetensors file of offsets into it (uint64):
+followed by one separator (`</s>`). `train-00000-of-00008.index` is a safetensors file of offsets (uint64) into it:
 
     documents            (D + 1)  where each document begins, then the length of the array
     sentences            (S + 1)  where each sentence begins, then the length of the array
-    samples.<T>          (N + 1)  where each packed sample for sequences of T tokens begins, then where the last one ends
+    samples.<T>          (N + 1)  where each packed sample for sequences of T tokens begins, then where the last ends
 
-A sample of length T is `<s> tokens[begin:end] </s>`, at most T ids, the separator before `end` left to the closing
-`</s>`; so a new sequence length needs new offsets, not a new tokenisation. Any safetensors reader opens an index; here
-it is memory-mapped, so that a corpus costs memory only where it is read.
+A sample of length T is `<s> tokens[begin:end] </s>`, at most T ids, the separator before `end` left to the
+closing `</s>`; so a new sequence length needs new offsets, not a new tokenisation. Any safetensors reader opens an
+index; here it is memory-mapped, so that a corpus costs memory only where it is read.
 """
 
 import json
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from pipeline.errors import DigestError, InputError
-from pipeline.files import inside, read_manifest, verify_file
+from pipeline.files import digest_of, inside, read_manifest, verify_file
 
 KIND, FORMAT = "corpus", 1
 SPLITS = ("train", "valid")
@@ -68,6 +68,14 @@ def map_index(path: Path) -> dict[str, Offsets]:
     return arrays
 
 
+def corpus_digest(manifest: Mapping[str, Any]) -> str:
+    """What identifies a corpus: shards and tokenizer, not the names of its sources nor the versions that made it."""
+    ours = {name: entry for name, entry in manifest["files"].items() if name.endswith((".tokens", ".index"))}
+    theirs = {name: entry for name, entry in manifest["files"].items() if name.startswith("tokenizer/")}
+    parts = {key: manifest[key] for key in ("tokenizer", "splits", "sequence_lengths")}
+    return digest_of({"files": {**ours, **theirs}, **parts})
+
+
 @dataclass(frozen=True)
 class Shard:
     """One shard, memory-mapped."""
@@ -96,7 +104,7 @@ class Corpus:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder, KIND, FORMAT)
-        self.digest: str = self.manifest["digest"]
+        self.digest = corpus_digest(self.manifest)
         self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]

@@ -1,0 +1,141 @@
+"""The command line. A command imports what it runs when it runs: `--help` loads neither torch nor Beam."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+
+app = typer.Typer(
+    name="kilobatch",
+    help="Large-batch pretraining of BERT- and RoBERTa-style encoders, from raw text to a fine-tuned model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+corpus_app = typer.Typer(help="Check a corpus and look into it.", no_args_is_help=True)
+checkpoint_app = typer.Typer(help="List and check the checkpoints of a run.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value …]", help="settings to change, dotted", show_default=False)
+]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides = None) -> None:
+    """Raw text to a corpus of token shards, with Apache Beam.
+
+    Example: kilobatch preprocess configs/corpus/demo.yaml seed=1 -- --direct_running_mode=multi_processing
+    """
+    from pipeline.configfile import load_config
+    from preprocess.config import CorpusConfig
+    from preprocess.run import run
+
+    given = [*(overrides or []), *context.args]
+    options = [word for word in given if word.startswith("-")]
+    run(load_config(CorpusConfig, config, [word for word in given if not word.startswith("-")]), options)
+
+
+@corpus_app.command("verify")
+def corpus_verify(corpus: Path) -> None:
+    """Compare every file of a corpus with its digest.
+
+    Example: kilobatch corpus verify demo/corpus
+    """
+    from pipeline.shards import Corpus
+
+    opened = Corpus(corpus)
+    opened.verify()
+    print(f"{corpus}: {len(opened.manifest['files'])} files as their digests say; corpus digest {opened.digest}")
+
+
+@app.command()
+def pretrain(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+) -> None:
+    """Train on this machine, through the deepspeed launcher; run it again to go on where it stopped.
+
+    Example: kilobatch pretrain configs/pretrain/demo.yaml optimizer.learning_rate=1e-3 --dry-run
+    """
+    from launch import local
+    from pipeline.configfile import load_config
+    from pipeline.pretrain_config import PretrainConfig
+
+    raise typer.Exit(local.pretrain(load_config(PretrainConfig, config, overrides or []), dry_run))
+
+
+@checkpoint_app.command("list")
+def checkpoint_list(run: Path) -> None:
+    """The checkpoints of a run, oldest first.
+
+    Example: kilobatch checkpoint list demo/run
+    """
+    from pipeline.files import read_manifest
+    from pipeline.run_folder import FORMAT, KIND, RunFolder
+
+    folder = RunFolder(run)
+    for step in folder.steps():
+        manifest = read_manifest(folder.checkpoint(step), KIND, FORMAT)
+        size = sum(entry["bytes"] for entry in manifest["files"].values())
+        print(f"{folder.checkpoint(step)}  {manifest['consumed_samples']:,} samples  {size / 1e6:,.1f} MB")
+
+
+@checkpoint_app.command("verify")
+def checkpoint_verify(run: Path) -> None:
+    """Compare every file of every checkpoint of a run with its digest.
+
+    Example: kilobatch checkpoint verify demo/run
+    """
+    from pipeline.errors import InputError
+    from pipeline.run_folder import RunFolder, verify_checkpoint
+
+    folder = RunFolder(run)
+    if not folder.steps():
+        raise InputError(f"{folder.checkpoints}: no checkpoints")
+    for step in folder.steps():
+        verify_checkpoint(folder.checkpoint(step))
+        print(f"{folder.checkpoint(step)}: sound")
+
+
+@app.command()
+def export(run: Path, model: Path) -> None:
+    """The newest sound checkpoint of a run as a Hugging Face model folder.
+
+    Example: kilobatch export demo/run demo/model
+    """
+    from pipeline.export import export as export_run
+
+    export_run(run, model)
+
+
+@app.command()
+def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Fine-tune an exported model on a labelled set.
+
+    Example: kilobatch finetune configs/finetune/demo.yaml epochs=3
+    """
+    from pipeline.configfile import load_config
+    from pipeline.finetune import finetune as run
+    from pipeline.finetune_config import FinetuneConfig
+
+    run(load_config(FinetuneConfig, config, overrides or []))
+
+
+def main() -> None:
+    """The `kilobatch` command: user errors are one line and an exit code of their own."""
+    try:
+        app()
+    except UserError as error:
+        print(f"kilobatch: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

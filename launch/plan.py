@@ -1,0 +1,66 @@
+"""What a run will be, before it is one: the arithmetic of the batch and the schedule, printed and asserted."""
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.batch import BatchGeometry
+from pipeline.errors import InputError
+from pipeline.order import Order
+from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
+from pipeline.run_folder import RunFolder
+from pipeline.shards import Corpus
+
+
+def parameters(config: PretrainConfig, vocab_size: int) -> int:
+    """Parameters of the model, the tied word embeddings once."""
+    model, width = config.model, config.model.hidden_size
+    norm = 2 * width
+    attention = 4 * (width * width + width)
+    mlp = 2 * width * model.intermediate_size + model.intermediate_size + width
+    embeddings = (vocab_size + model.max_position_embeddings) * width + norm
+    head = width * width + width + norm + vocab_size
+    return embeddings + model.num_hidden_layers * (attention + mlp + 2 * norm) + head
+
+
+def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometry]:
+    """Everything about a run that can be wrong before a process is started.
+
+    Raises:
+        InputError: one line. DigestError: a corpus file is missing or of another size.
+    """
+    stage = read_deepspeed_json(config.deepspeed).get("zero_optimization", {}).get("stage", 0)
+    assert stage in (0, 1, 2)
+    geometry = BatchGeometry(config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, world_size)
+    corpus = Corpus(config.corpus)
+    corpus.verify_sizes()
+    corpus.split("valid", config.batch.sequence_length)
+    if config.stop_at_step is not None and config.stop_at_step > config.schedule.total_steps:
+        raise InputError(
+            f"stop_at_step: {config.stop_at_step} is behind schedule.total_steps {config.schedule.total_steps}"
+        )
+    return corpus, geometry
+
+
+def show(config: PretrainConfig, world_size: int, device: str) -> None:
+    """Print the plan of a run (`--dry-run`)."""
+    corpus, geometry = check(config, world_size)
+    train = corpus.split("train", config.batch.sequence_length)
+    samples = config.schedule.total_steps * geometry.train_batch_size
+    assert geometry.micro_batch_size * geometry.gradient_accumulation_steps * world_size == geometry.train_batch_size
+    first = Order(len(train), config.seed, corpus.digest)[geometry.sample_indices(0)]
+    table = Table(show_header=False, box=None)
+    rows = {
+        "corpus": f"{config.corpus} ({corpus.digest[:12]}…)",
+        "samples": f"{len(train):,} of {config.batch.sequence_length} tokens",
+        "model": f"{parameters(config, corpus.vocab_size):,} parameters, vocabulary {corpus.vocab_size:,}",
+        "batch": str(geometry),
+        "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",
+        "steps": f"{config.schedule.total_steps:,}, of them {config.schedule.warmup_steps:,} warm-up",
+        "epochs": f"{samples / len(train):.2f} ({samples:,} samples)",
+        "processes": f"{world_size} on {device}",
+        "first micro-batch": " ".join(map(str, first.tolist())),
+        "run folder": f"{config.output}, {len(RunFolder(config.output).steps())} checkpoint(s)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)

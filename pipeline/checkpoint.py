@@ -1,0 +1,160 @@
+"""Checkpoints: named tensors in safetensors, each element written once by one rank, all digested (laws 4, 6).
+
+A rank writes what it keeps (`Engine.fragments`) as one-dimensional ranges under the key `<state>/<parameter>/<begin>`,
+so a checkpoint does not depend on the ZeRO stage or the number of ranks that made it: whoever loads it reads the
+ranges that overlap its own.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from pipeline.engine import STATES, Engine, Fragment
+from pipeline.errors import DigestError
+from pipeline.files import MANIFEST, TEMPORARY, publish_folder, remove_unfinished, seal, sync_file, write_json
+from pipeline.run_folder import FORMAT, KIND, RunFolder
+
+
+def rank_file(rank: int) -> str:
+    return f"rank-{rank:05d}.safetensors"
+
+
+def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Path:
+    """Write a checkpoint after `step` updates, on all ranks together, and return its folder.
+
+    Args:
+        stamp: recipe, digests, counters and versions: the manifest's own fields.
+
+    Raises:
+        OSError: on every rank when any rank could not write; nothing is left under a checkpoint's name.
+    """
+    rank, final = dist.get_rank(), run.checkpoint(step)
+    temporary = final.with_name(TEMPORARY + final.name)
+    if rank == 0:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(run.checkpoints)
+        temporary.mkdir()
+    dist.barrier()
+    fragments = engine.fragments(step)
+    if engine.stage == 0:  # every rank keeps everything: share the work
+        fragments = fragments[rank :: engine.world_size]
+    sizes, digests = _gather_digests(*_write(temporary / rank_file(rank), fragments))
+    if rank == 0:
+        manifest = {
+            "kind": KIND,
+            "format": FORMAT,
+            "step": step,
+            "tensors": {name: list(p.shape) for name, p in engine.model.named_parameters()},
+            "files": {
+                rank_file(i): {"bytes": size, "sha256": digest}
+                for i, (size, digest) in enumerate(zip(sizes, digests, strict=True))
+            },
+            **stamp,
+        }
+        write_json(temporary / MANIFEST, seal(manifest))
+        if final.exists():  # one that failed its digest: the steps since an older one were done again
+            final.rename(run.checkpoints / f"{TEMPORARY}broken-{step:08d}")
+        publish_folder(temporary, final)
+        remove_unfinished(run.checkpoints)
+    dist.barrier()
+    return final
+
+
+def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, OSError | None]:
+    """Write and sync this rank's file; its size, SHA-256, and the error if there was one."""
+    arrays = {
+        f"{state}/{fragment.name}/{fragment.begin}": fragment.tensors[state].cpu().numpy()
+        for fragment in fragments
+        for state in STATES
+    }
+    try:
+        save_file(arrays, path)
+        sync_file(path)
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").digest(), None
+    except OSError as error:
+        return -1, bytes(32), error
+
+
+def _gather_digests(size: int, digest: bytes, error: OSError | None) -> tuple[list[int], list[str]]:
+    """Every rank's size and SHA-256, as tensors (nothing is unpickled); fails on all ranks when one failed."""
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    mine = torch.tensor([size, *digest], dtype=torch.int64, device=device)
+    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, mine)
+    sizes = [int(row[0]) for row in gathered]
+    if error is not None:
+        raise error
+    if -1 in sizes:
+        raise OSError(f"rank {sizes.index(-1)} could not write its part of the checkpoint")
+    return sizes, [bytes(row[1:].tolist()).hex() for row in gathered]
+
+
+class Pieces:
+    """The ranges of every tensor of a checkpoint, over all its files. The files must have been verified."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.shapes: dict[str, list[int]] = manifest["tensors"]
+        self.files = {name: safe_open(folder / name, framework="pt") for name in manifest["files"]}
+        self.ranges: dict[str, list[tuple[int, int, str, str]]] = defaultdict(list)
+        for file, handle in self.files.items():
+            for key in handle.keys():  # noqa: SIM118  (not a dictionary)
+                tensor, _, begin = key.rpartition("/")
+                (length,) = handle.get_slice(key).get_shape()
+                self.ranges[tensor].append((int(begin), int(begin) + length, file, key))
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        for name, shape in self.shapes.items():
+            for state in STATES:
+                reached = 0
+                for begin, end, *_ in sorted(self.ranges[f"{state}/{name}"]):
+                    if begin != reached:
+                        break
+                    reached = end
+                if reached != torch.Size(shape).numel():
+                    raise DigestError(
+                        f"{self.folder}: {state}/{name} is not whole: it is covered up to element {reached}"
+                    )
+
+    def read_into(self, state: str, name: str, begin: int, out: Tensor) -> None:
+        """Fill a one-dimensional tensor with elements `begin` … of a parameter's state."""
+        end = begin + out.numel()
+        for first, last, file, key in self.ranges[f"{state}/{name}"]:
+            low, high = max(begin, first), min(end, last)
+            if low < high:
+                out[low - begin : high - begin].copy_(self.files[file].get_slice(key)[low - first : high - first])
+
+    def whole(self, name: str) -> Tensor:
+        """The fp32 weights of one parameter, in its shape."""
+        out = torch.empty(torch.Size(self.shapes[name]).numel())
+        self.read_into("weight", name, 0, out)
+        return out.view(self.shapes[name])
+
+
+def load(folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
+    """Set weights and Adam's moments from a verified checkpoint, at any world size and ZeRO stage."""
+    pieces = Pieces(folder, manifest)
+    found = {name: list(p.shape) for name, p in engine.model.named_parameters()}
+    assert found == pieces.shapes, "the recipe is the same, so the parameters are"
+    for fragment in engine.fragments(manifest["step"]):
+        for state, tensor in fragment.tensors.items():
+            pieces.read_into(state, fragment.name, fragment.begin, tensor)
+    engine.refresh_weights()
+
+
+def load_weights(folder: Path, manifest: dict[str, Any], model: torch.nn.Module) -> None:
+    """Set a plain model's weights from a verified checkpoint."""
+    pieces = Pieces(folder, manifest)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(pieces.whole(name))

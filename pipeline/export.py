@@ -1,0 +1,200 @@
+"""A run's newest sound checkpoint → a Hugging Face model folder, proved equal to the training model before it appears.
+
+MODEL/config.json  model.safetensors  tokenizer.json  tokenizer_config.json  spm.model  README.md  provenance.json
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaForMaskedLM, pipeline
+from transformers.utils import logging as transformers_logging
+
+from pipeline import checkpoint
+from pipeline.configfile import load_config
+from pipeline.errors import InputError
+from pipeline.evaluate import HeldOut
+from pipeline.files import TEMPORARY, publish_folder, read_json, sync_file, verify_file, write_json
+from pipeline.model import MaskedLM
+from pipeline.pretrain_config import ModelConfig, PretrainConfig
+from pipeline.run_folder import RunFolder, check_provenance, stamp, versions
+from pipeline.shards import Corpus
+
+TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
+
+
+def to_hugging_face(model: MaskedLM) -> dict[str, Tensor]:
+    """The weights under the names of `RobertaForMaskedLM`."""
+    ours = model.state_dict()
+    theirs = {
+        "roberta.embeddings.word_embeddings.weight": ours["embeddings.word.weight"],
+        "roberta.embeddings.position_embeddings.weight": ours["embeddings.position.weight"],
+        "roberta.embeddings.token_type_embeddings.weight": torch.zeros(1, ours["embeddings.position.weight"].shape[1]),
+        "lm_head.bias": ours["head.bias"],
+    }
+    _copy(ours, "embeddings.norm", theirs, "roberta.embeddings.LayerNorm")
+    _copy(ours, "head.dense", theirs, "lm_head.dense")
+    _copy(ours, "head.norm", theirs, "lm_head.layer_norm")
+    for i in range(len(model.layers)):
+        mine, layer = f"layers.{i}", f"roberta.encoder.layer.{i}"
+        for kind in ("weight", "bias"):
+            query, key, value = ours[f"{mine}.attention.qkv.{kind}"].chunk(3)
+            theirs[f"{layer}.attention.self.query.{kind}"] = query
+            theirs[f"{layer}.attention.self.key.{kind}"] = key
+            theirs[f"{layer}.attention.self.value.{kind}"] = value
+        _copy(ours, f"{mine}.attention.output", theirs, f"{layer}.attention.output.dense")
+        _copy(ours, f"{mine}.attention_norm", theirs, f"{layer}.attention.output.LayerNorm")
+        _copy(ours, f"{mine}.up", theirs, f"{layer}.intermediate.dense")
+        _copy(ours, f"{mine}.down", theirs, f"{layer}.output.dense")
+        _copy(ours, f"{mine}.mlp_norm", theirs, f"{layer}.output.LayerNorm")
+    return theirs
+
+
+def _copy(ours: dict[str, Tensor], mine: str, theirs: dict[str, Tensor], their: str) -> None:
+    for kind in ("weight", "bias"):
+        theirs[f"{their}.{kind}"] = ours[f"{mine}.{kind}"]
+
+
+def hugging_face_config(config: ModelConfig, corpus: Corpus) -> RobertaConfig:
+    ids = corpus.special_ids
+    geometry = config.model_dump()
+    return RobertaConfig(
+        vocab_size=corpus.vocab_size,
+        bos_token_id=ids["bos"],
+        pad_token_id=ids["pad"],
+        eos_token_id=ids["eos"],
+        type_vocab_size=1,
+        hidden_act="gelu",
+        tie_word_embeddings=True,
+        architectures=["RobertaForMaskedLM"],
+        dtype="float32",
+        **geometry,
+    )
+
+
+@torch.no_grad()
+def largest_difference(model: MaskedLM, exported: torch.nn.Module, held_out: HeldOut, samples: int = 64) -> float:
+    """The largest difference of any logit at any token of some held-out samples."""
+    chosen = held_out.order[np.arange(min(samples, held_out.samples))]
+    ids_BT = torch.from_numpy(held_out.split.read(chosen)).long()
+    mask_BT = ids_BT != held_out.split.corpus.special_ids["pad"]
+    tokens_N = mask_BT.flatten().nonzero().squeeze(1)
+    ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
+    theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
+    return float((ours_NV - theirs_NV).abs().max())
+
+
+def export(run_path: Path, output: Path) -> Path:
+    """Write MODEL from RUN's newest sound checkpoint, load it again as a user would, and compare.
+
+    Raises:
+        InputError: no run, no checkpoint, `output` exists. DigestError: no checkpoint is sound.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    console = Console(highlight=False)
+    run = RunFolder(run_path)
+    config = load_config(PretrainConfig, run.config)
+    corpus = Corpus(config.corpus)
+    manifest, broken = run.newest_sound()
+    if manifest is None:
+        raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to export")
+    folder = run.checkpoint(manifest["step"])
+    check_provenance(manifest, stamp(config, corpus), folder)
+    if output.exists():
+        if _is_export_of(output, manifest):
+            console.print(f"{output}: already the export of {folder}", markup=False)
+            return output
+        raise InputError(f"{output}: exists already; remove it or choose another name")
+    model = MaskedLM(config.model, corpus.vocab_size)
+    checkpoint.load_weights(folder, manifest, model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f"{TEMPORARY}{os.getpid()}-{output.name}")
+    try:
+        _write(temporary, model, config, corpus, manifest)
+        loaded = AutoModelForMaskedLM.from_pretrained(temporary, local_files_only=True)
+        held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
+        difference = largest_difference(model, loaded, held_out)
+        assert difference <= TOLERANCE, f"the exported logits differ by {difference}"
+        publish_folder(temporary, output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    console.print(f"{output}: {folder} exported; logits equal within {difference:.1e}", markup=False)
+    _show_example(output, held_out, console)
+    return output
+
+
+def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
+    provenance = output / "provenance.json"
+    return provenance.is_file() and bool(read_json(provenance).get("checkpoint_digest") == manifest["digest"])
+
+
+def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
+    exported = RobertaForMaskedLM(hugging_face_config(config.model, corpus))
+    missing = exported.load_state_dict(to_hugging_face(model), strict=False)
+    assert not missing.unexpected_keys
+    assert set(missing.missing_keys) <= {
+        "lm_head.decoder.weight",
+        "lm_head.decoder.bias",
+    }
+    exported.tie_weights()
+    exported.save_pretrained(folder)
+    for name, entry in corpus.manifest["files"].items():
+        if name.startswith("tokenizer/"):
+            shutil.copyfile(verify_file(corpus.folder, name, entry), folder / Path(name).name)
+    write_json(folder / "provenance.json", {
+        "checkpoint_digest": manifest["digest"],
+        "corpus_digest": corpus.digest,
+        "tokenizer": {"fingerprint": corpus.tokenizer_fingerprint},
+        "step": manifest["step"],
+        "consumed_samples": manifest["consumed_samples"],
+        "consumed_tokens": manifest["consumed_tokens"],
+        "recipe": manifest["recipe"],
+        "trained_with": manifest["versions"],
+        "exported_with": versions(),
+    })  # fmt: skip
+    (folder / "README.md").write_text(model_card(config, corpus, manifest), encoding="utf-8")
+    for path in folder.iterdir():
+        sync_file(path)
+
+
+def model_card(config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> str:
+    """A Hugging Face model card: what it is, what it was trained on, how to load it."""
+    m = config.model
+    return f"""---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [roberta, masked-lm, kilobatch]
+---
+
+A RoBERTa encoder ({m.num_hidden_layers} layers, hidden size {m.hidden_size}, {m.num_attention_heads} heads,
+vocabulary {corpus.vocab_size}), pretrained with Kilobatch: {manifest["step"]} steps of
+{config.batch.train_batch_size} sequences of {config.batch.sequence_length} tokens
+({manifest["consumed_tokens"]:,} tokens), masking {config.masking.mlm_probability:.0%}.
+
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
+
+Sequences may have up to {m.max_position_embeddings - 2} tokens; positions behind {config.batch.sequence_length}
+were not trained. Corpus digest `{corpus.digest}`; its
+dataset card names the sources and their licences. `provenance.json` has the rest.
+"""
+
+
+def _show_example(output: Path, held_out: HeldOut, console: Console) -> None:
+    """Fill one masked word of a held-out sentence, as a user would."""
+    tokenizer = AutoTokenizer.from_pretrained(output, local_files_only=True)
+    fill = pipeline("fill-mask", model=str(output), tokenizer=tokenizer, device=-1)
+    ids = held_out.split.read(held_out.order[np.arange(1)])[0]
+    words = str(tokenizer.decode(ids, skip_special_tokens=True)).split()[:24]
+    place = len(words) // 2
+    hidden, words[place] = words[place], tokenizer.mask_token
+    guesses = fill(" ".join(words), top_k=5)
+    said = ", ".join(f"{guess['token_str'].strip()} ({guess['score']:.0%})" for guess in guesses)
+    console.print(f"fill-mask: {' '.join(words)}", markup=False)
+    console.print(f"  it was {hidden!r}; the model says {said}", markup=False)

@@ -1,0 +1,24 @@
+"""AdamW and its schedule, as in RoBERTa (table 9): both functions of the step alone."""
+
+import torch
+from torch import nn
+
+from pipeline.pretrain_config import OptimizerConfig, ScheduleConfig
+
+
+def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Weight decay on matrices; none on biases and norms."""
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.eps, fused=True)
+
+
+def learning_rate(step: int, optimizer: OptimizerConfig, schedule: ScheduleConfig) -> float:
+    """The rate of the update that ends step `step` (from 0): linear warm-up, then linear decay to zero."""
+    done = step + 1
+    if done <= schedule.warmup_steps:
+        return optimizer.learning_rate * done / schedule.warmup_steps
+    left = (schedule.total_steps - step) / (schedule.total_steps - schedule.warmup_steps)
+    return optimizer.learning_rate * left

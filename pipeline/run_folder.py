@@ -1,0 +1,127 @@
+"""The folder of a run: its configuration, metrics and checkpoints, and which checkpoint to go on from. No torch.
+
+RUN/config.yaml  metrics.jsonl  checkpoints/step-00001000/{manifest.json, rank-00000.safetensors, …}
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DigestError, InputError, UserError
+from pipeline.files import TEMPORARY, read_manifest, verify_file, write_bytes
+from pipeline.pretrain_config import PretrainConfig
+from pipeline.shards import Corpus
+
+KIND, FORMAT = "checkpoint", 1
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+def versions() -> dict[str, str]:
+    """What is stamped into every artifact of the pipeline."""
+    return {name: version(name) for name in ("kilobatch", "torch", "deepspeed", "transformers", "safetensors")}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it makes."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """The steps of the published checkpoints, oldest first; unfinished ones are not seen."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def newest_sound(self) -> tuple[dict[str, Any] | None, list[UserError]]:
+        """The manifest of the newest checkpoint whose digests all hold, and why newer ones were passed over."""
+        broken: list[UserError] = []
+        for step in reversed(self.steps()):
+            try:
+                return verify_checkpoint(self.checkpoint(step)), broken
+            except (DigestError, InputError) as error:
+                broken.append(error)
+        return None, broken
+
+    def prune(self, keep_last: int) -> None:
+        """Delete all but the newest checkpoints; each is renamed first, so that a half-deleted one is never seen."""
+        for step in self.steps()[:-keep_last]:
+            doomed = self.checkpoints / f"{TEMPORARY}pruned-{step:08d}"
+            self.checkpoint(step).rename(doomed)
+            shutil.rmtree(doomed)
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop what an interrupted run logged behind its last checkpoint: those steps are about to be done again."""
+        if not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):
+                continue  # the last line of a killed run may be torn
+        write_bytes(self.metrics, "".join(kept).encode())
+
+
+def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What travels with a checkpoint: the corpus, tokenizer, recipe and versions it was made with (law 5)."""
+    return {
+        "corpus_digest": corpus.digest,
+        "tokenizer_fingerprint": corpus.tokenizer_fingerprint,
+        "vocab_size": corpus.vocab_size,
+        "recipe": config.recipe(),
+        "versions": versions(),
+    }
+
+
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, after every file has been compared with its digest.
+
+    Raises:
+        InputError, DigestError: names the file, the expected and the found digest.
+    """
+    manifest = read_manifest(folder, KIND, FORMAT)
+    for name, entry in manifest["files"].items():
+        verify_file(folder, name, entry)
+    return manifest
+
+
+def check_provenance(manifest: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
+    """A checkpoint goes on only with the corpus, tokenizer and recipe it was made with (law 5).
+
+    Raises:
+        InputError: names the first difference and both sides.
+    """
+    for key in ("corpus_digest", "tokenizer_fingerprint"):
+        if manifest[key] != ours[key]:
+            raise InputError(f"{folder}: its {key} is {manifest[key]}, this corpus has {ours[key]}")
+    _compare("", manifest["recipe"], ours["recipe"], folder)
+
+
+def _compare(prefix: str, theirs: Any, ours: Any, folder: Path) -> None:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            _compare(f"{prefix}.{key}" if prefix else key, theirs.get(key), ours.get(key), folder)
+    elif theirs != ours:
+        raise InputError(f"{folder}: was trained with {prefix} = {theirs}, the configuration says {ours}")

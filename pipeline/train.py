@@ -1,0 +1,166 @@
+"""Pretraining: the loop.
+
+Runs as one rank of a group, started by the DeepSpeed launcher:
+
+    deepspeed --num_accelerators 2 --module pipeline.train RUN/config.yaml
+
+which is what `kilobatch pretrain CONFIG` does. The path: shards → `data.steps` → `MaskedLM` → Σ loss → `Engine` →
+weights → `checkpoint.save`. Every random choice is a function of (seed, corpus, position), so nothing but the step
+count has to be restored to go on.
+"""
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from pipeline import checkpoint
+from pipeline.batch import BatchGeometry
+from pipeline.configfile import load_config
+from pipeline.data import Step, TrainBatches, steps
+from pipeline.engine import Engine, start_processes
+from pipeline.errors import InputError, Stopped, UserError
+from pipeline.evaluate import HeldOut
+from pipeline.keyed import derive
+from pipeline.metrics import Metrics
+from pipeline.model import MaskedLM
+from pipeline.objectives import masked_lm_loss
+from pipeline.optim import learning_rate
+from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
+from pipeline.run_folder import RunFolder, check_provenance, stamp
+from pipeline.shards import Corpus
+
+
+class Trainer:
+    """One rank of a run: what the steps share. Read `train` first."""
+
+    def __init__(self, config: PretrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.run = RunFolder(config.output)
+        self.geometry = BatchGeometry(
+            config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, self.world_size
+        )
+        corpus = Corpus(config.corpus)
+        corpus.verify_sizes()
+        self.batches = TrainBatches(config.corpus, config, self.geometry)
+        self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
+        model = MaskedLM(config.model, corpus.vocab_size, derive("weights", config.seed) % 2**63)
+        self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))
+        self.stamp = stamp(config, corpus)
+        self.stop_requested = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._request_stop)
+
+    def _request_stop(self, number: int, frame: object) -> None:
+        self.stop_requested = True
+
+    def resume(self) -> int:
+        """Load the newest sound checkpoint as `resume` allows; the number of steps it has done."""
+        manifest, broken = self.run.newest_sound() if self.config.resume != "never" else (None, [])
+        for error in broken if self.rank == 0 else []:
+            print(f"kilobatch: passed over: {error}", file=sys.stderr, flush=True)
+        if manifest is None:
+            if broken:
+                raise broken[0]  # starting anew would waste what a backup may still hold
+            if self.config.resume == "must":
+                raise InputError(f"{self.run.checkpoints}: no checkpoint, and resume is 'must'")
+            return 0
+        folder = self.run.checkpoint(manifest["step"])
+        check_provenance(manifest, self.stamp, folder)
+        checkpoint.load(folder, manifest, self.engine)
+        return int(manifest["step"])
+
+    def train_step(self, step: Step) -> tuple[float, int, bool]:
+        """One update: its loss (nats a predicted token), predicted tokens, and whether a rank was asked to stop."""
+        shared = torch.tensor([step.predicted_tokens, self.stop_requested], dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared)
+        predicted, stop = int(shared[0]), bool(shared[1])
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        rate = learning_rate(step.number, self.config.optimizer, self.config.schedule)
+        for batch in step.micro_batches:
+            batch = batch.to(self.device)
+            torch.manual_seed(derive("dropout", self.config.seed, batch.index))
+            logits = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions)
+            loss = masked_lm_loss(logits, batch.labels)
+            self.engine.backward(loss, predicted)
+            self.engine.step(rate)
+            loss_sum += loss.detach()
+        dist.all_reduce(loss_sum)
+        return float(loss_sum) / predicted, predicted, stop
+
+    def consumed(self, steps: int) -> dict[str, int]:
+        """Megatron's counters after so many steps."""
+        samples = steps * self.geometry.train_batch_size
+        return {"consumed_samples": samples, "consumed_tokens": samples * self.config.batch.sequence_length}
+
+    def save(self, step: int) -> None:
+        checkpoint.save(self.run, self.engine, step, {**self.stamp, **self.consumed(step)})
+        if self.rank == 0:
+            self.run.prune(self.config.checkpoint.keep_last)
+
+
+def train(trainer: Trainer) -> None:
+    """Train to `schedule.total_steps`, or until a stop: a checkpoint is then saved first.
+
+    Raises:
+        Stopped: on a signal, or at `stop_at_step`.
+    """
+    config, geometry = trainer.config, trainer.geometry
+    first, last = trainer.resume(), config.schedule.total_steps
+    if trainer.rank == 0:
+        trainer.run.forget_metrics_after(first)
+    metrics = Metrics(trainer.run if trainer.rank == 0 else None, first, last)
+    metrics.say(f"{geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {first} to {last}")
+
+    def evaluate(done: int) -> None:
+        loss = trainer.held_out.loss(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
+        metrics.evaluation(done, loss)
+
+    if first == 0:
+        evaluate(0)
+    try:
+        for step in steps(trainer.batches, trainer.rank, first, last, config.loader_workers):
+            begin = time.perf_counter()
+            loss, predicted, stop = trainer.train_step(step)
+            done = step.number + 1
+            tokens = geometry.train_batch_size * config.batch.sequence_length
+            metrics.train(done, {
+                "loss": loss,
+                "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
+                "grad_norm": trainer.engine.grad_norm(),
+                "predicted_tokens": predicted,
+                "tokens_per_second": tokens / (time.perf_counter() - begin),
+                **trainer.consumed(done),
+            })  # fmt: skip
+            stop = (stop or done == config.stop_at_step) and done < last
+            if done % config.evaluation.every_steps == 0 or done == last:
+                evaluate(done)
+            if done % config.checkpoint.every_steps == 0 or done == last or stop:
+                trainer.save(done)
+            if stop:
+                saved = trainer.run.checkpoint(done)
+                raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
+    finally:
+        metrics.close()
+
+
+def main(config_path: Path) -> int:
+    """One rank; returns its exit code."""
+    device = start_processes()
+    try:
+        train(Trainer(load_config(PretrainConfig, config_path), device))
+    except UserError as error:
+        if dist.get_rank() != 0:
+            time.sleep(60)  # the launcher kills all ranks once one ends: rank 0 meets the same error and speaks for all
+        print(f"kilobatch: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
