@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import InputError, UserError
 
 app = typer.Typer(
     name="kilobatch",
@@ -81,6 +81,8 @@ def checkpoint_list(run: Path) -> None:
     from pipeline.run_folder import FORMAT, KIND, RunFolder
 
     folder = RunFolder(run)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; expected that of a run")
     for step in folder.steps():
         manifest = read_manifest(folder.checkpoint(step), KIND, FORMAT)
         size = sum(entry["bytes"] for entry in manifest["files"].values())
@@ -93,7 +95,6 @@ def checkpoint_verify(run: Path) -> None:
 
     Example: kilobatch checkpoint verify demo/run
     """
-    from pipeline.errors import InputError
     from pipeline.run_folder import RunFolder, verify_checkpoint
 
     folder = RunFolder(run)
@@ -129,12 +130,25 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def main() -> None:
-    """The `kilobatch` command: user errors are one line and an exit code of their own."""
+    """The `kilobatch` command: every mistake of the user's is one line, with an exit code of its own."""
     try:
-        app()
+        sys.exit(app(prog_name="kilobatch", standalone_mode=False))  # None, or the code of a typer.Exit
     except UserError as error:
-        print(f"kilobatch: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        _fail(_usage(error), error.exit_code)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """A misused command line, as typer words it (with the nearest name), and where to read on."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}; see '{context.command_path} --help'" if message and context else message
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    if message:  # typer's is empty where no command was given and it has shown the help
+        print(f"kilobatch: {' '.join(message.splitlines())}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
     """Everything about a run that can be wrong before a process is started.
 
     Raises:
-        InputError: one line. DigestError: a corpus file is missing or of another size.
+        InputError: one line. DigestError: a corpus file is not what its manifest says.
     """
     stage = read_deepspeed_json(config.deepspeed).get("zero_optimization", {}).get("stage", 0)
     assert stage in (0, 1, 2)
     geometry = BatchGeometry(config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, world_size)
     corpus = Corpus(config.corpus)
-    corpus.verify_sizes()
+    corpus.verify()
     corpus.split("valid", config.batch.sequence_length)
     if config.stop_at_step is not None and config.stop_at_step > config.schedule.total_steps:
         raise InputError(

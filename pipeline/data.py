@@ -4,11 +4,12 @@
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -22,6 +23,8 @@ from pipeline.shards import Corpus, Split
 
 T = TypeVar("T")
 
+READ_TOGETHER = 128  # samples: enough to share the cost of numpy's calls, few enough to stay in cache
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -29,7 +32,7 @@ class MicroBatch:
 
     index: int  # global micro-batch index
     samples: Indices  # (B,) positions in the split, for logs and tests
-    input_ids: Tensor  # (B, T) int64, masked
+    input_ids: Tensor  # (B, T) int32, masked
     attention_mask: Tensor | None  # (B, T) bool, True on tokens; None when nothing is padded
     positions: Tensor  # (N,) int64, flat indices of the predicted tokens
     labels: Tensor  # (N,) int64
@@ -55,23 +58,38 @@ def masker_for(corpus: Corpus, key: int, masking: MaskingConfig) -> Masker:
     )
 
 
-def collate(split: Split, masker: Masker, index: int, samples: Indices, global_index: Indices) -> MicroBatch:
-    """Read, mask and hand over one micro-batch: `samples` of the split under the masks of `global_index`, both (B,)."""
+def collate(
+    split: Split, masker: Masker, indices: Sequence[int], samples: Indices, global_index: Indices
+) -> list[MicroBatch]:
+    """Read, mask and hand over micro-batches, several at once: numpy's calls cost more than a small batch's numbers.
+
+    Args:
+        indices: global micro-batch indices (C,). samples: positions in the split (C·B,).
+        global_index: what the samples' masks are keyed by (C·B,).
+    """
     ids = split.read(samples)
     masked = masker(ids, global_index)
-    is_token = ids != split.corpus.special_ids["pad"]
-    return MicroBatch(
-        index,
-        samples,
-        torch.from_numpy(masked.input_ids).long(),
-        None if is_token.all() else torch.from_numpy(is_token),
-        torch.from_numpy(masked.positions),
-        torch.from_numpy(masked.labels).long(),
-    )
+    input_ids = ids.reshape(len(indices), -1, ids.shape[1])
+    is_token = input_ids != split.corpus.special_ids["pad"]  # padding is never chosen, so masking did not touch it
+    samples = samples.reshape(len(indices), -1)
+    size = ids.size // len(indices)
+    positions, labels = masked.positions % size, masked.labels.astype(np.int64)
+    cuts = np.searchsorted(masked.positions, np.arange(len(indices) + 1) * size).tolist()
+    return [
+        MicroBatch(
+            index,
+            samples[i],
+            torch.from_numpy(input_ids[i]),
+            None if is_token[i].all() else torch.from_numpy(is_token[i]),
+            torch.from_numpy(positions[cuts[i] : cuts[i + 1]]),
+            torch.from_numpy(labels[cuts[i] : cuts[i + 1]]),
+        )
+        for i, index in enumerate(indices)
+    ]
 
 
-class TrainBatches(Dataset[MicroBatch]):
-    """Global micro-batch index → micro-batch, for the whole endless run.
+class TrainBatches(Dataset[list[MicroBatch]]):
+    """Global micro-batch indices → micro-batches, for the whole endless run.
 
     Args:
         folder: of the corpus. config: seed, sequence length and masking are read. geometry: how batches are cut.
@@ -84,20 +102,30 @@ class TrainBatches(Dataset[MicroBatch]):
         self.order = Order(len(self.split), config.seed, corpus.digest)
         self.masker = masker_for(corpus, derive("mask", config.seed, corpus.digest), config.masking)
 
-    def __getitem__(self, index: int) -> MicroBatch:
-        global_index = self.geometry.sample_indices(index)
-        return collate(self.split, self.masker, index, self.order[global_index], global_index)
+    def __getitem__(self, indices: range) -> list[MicroBatch]:
+        return collate(self.split, self.masker, indices, *self._samples(indices))
+
+    def _samples(self, indices: range) -> tuple[Indices, Indices]:
+        """Positions in the split and global indices, both (C·B,)."""
+        size = self.geometry.micro_batch_size
+        samples = [self.order.run(index * size, (index + 1) * size) for index in indices]
+        return np.concatenate(samples), np.concatenate([self.geometry.sample_indices(index) for index in indices])
+
+    def groups(self, step: int, rank: int) -> Iterator[range]:
+        """A rank's micro-batches of a step, as many together as are read at once."""
+        mine = self.geometry.micro_indices(step, rank)
+        together = max(1, READ_TOGETHER // self.geometry.micro_batch_size)
+        return (mine[begin : begin + together] for begin in range(0, len(mine), together))
 
     def predicted_tokens(self, step: int, rank: int) -> int:
         """N of a rank's whole share of a step, counted without holding it: the loss is divided by the sum over ranks.
 
-        Masks are pure, so counting them ahead costs a second reading (under 1 % of a step) instead of the memory of
-        a whole effective batch.
+        Masks are pure, so counting them ahead costs a second reading instead of the memory of a whole effective batch.
         """
         count = 0
-        for index in self.geometry.micro_indices(step, rank):
-            global_index = self.geometry.sample_indices(index)
-            count += len(self.masker.choose(self.split.read(self.order[global_index]), global_index)[0])
+        for indices in self.groups(step, rank):
+            samples, global_index = self._samples(indices)
+            count += len(self.masker.choose(self.split.read(samples), global_index)[0])
         return count
 
 
@@ -117,27 +145,37 @@ class Step:
 
     number: int
     predicted_tokens: int
-    micro_batches: Iterator[MicroBatch]  # gradient_accumulation_steps of them
+    micro_batches: Iterator[MicroBatch]  # gradient_accumulation_steps of them, to be used up before the next step
 
 
 def steps(batches: TrainBatches, rank: int, first: int, last: int, workers: int) -> Iterator[Step]:
     """The steps `first` … `last` − 1 of a rank, read ahead by `workers` processes (0: read when asked)."""
-    geometry = batches.geometry
-    mine = range(first * geometry.micro_batches + rank, last * geometry.micro_batches, geometry.world_size)
-    loader = iter(_read_ahead(batches, mine, workers))
-    counts = iter(_read_ahead(StepCounts(batches, rank), range(first, last), min(workers, 1)))
-    for step in range(first, last):
-        yield Step(step, next(counts), itertools.islice(loader, geometry.gradient_accumulation_steps))
+    numbers = range(first, last)
+    groups = _Repeatable(lambda: (group for step in numbers for group in batches.groups(step, rank)))
+    read = itertools.chain.from_iterable(_read_ahead(batches, groups, workers))
+    counts = iter(_read_ahead(StepCounts(batches, rank), numbers, min(workers, 1)))
+    for step in numbers:
+        yield Step(step, next(counts), itertools.islice(read, batches.geometry.gradient_accumulation_steps))
 
 
-def _read_ahead(dataset: Dataset[T], indices: range, workers: int) -> DataLoader[T]:
+class _Repeatable:
+    """An iterable over what a function yields: the endless list of groups is never held."""
+
+    def __init__(self, make: Callable[[], Iterator[range]]) -> None:
+        self.make = make
+
+    def __iter__(self) -> Iterator[range]:
+        return self.make()
+
+
+def _read_ahead(dataset: Dataset[T], indices: Iterable[Any], workers: int) -> DataLoader[T]:
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=indices,
         num_workers=workers,
         collate_fn=_same,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=2 if workers else None,
     )
 
 

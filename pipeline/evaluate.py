@@ -40,7 +40,8 @@ class HeldOut:
         for begin in begins[rank::world_size]:
             positions = np.arange(begin, min(begin + self.micro_batch_size, self.samples))
             samples = self.order[positions]
-            batch = collate(self.split, self.masker, begin, samples, samples).to(device)
+            (batch,) = collate(self.split, self.masker, [begin], samples, samples)
+            batch = batch.to(device)
             logits = model(batch.input_ids, batch.attention_mask, batch.positions)
             total += torch.stack([masked_lm_loss(logits, batch.labels).double(), total.new_tensor(len(batch.labels))])
         if world_size > 1:

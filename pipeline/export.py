@@ -101,6 +101,7 @@ def export(run_path: Path, output: Path) -> Path:
     run = RunFolder(run_path)
     config = load_config(PretrainConfig, run.config)
     corpus = Corpus(config.corpus)
+    corpus.verify()
     manifest, broken = run.newest_sound()
     if manifest is None:
         raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to export")

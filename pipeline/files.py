@@ -7,6 +7,7 @@ not exist for any reader.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -104,6 +105,14 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def _finite(text: str) -> float:
+    """Python reads NaN and Infinity where JSON has neither, and `canonical_json` could not write them again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -111,9 +120,11 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: no such file, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from None
     if not isinstance(value, dict):

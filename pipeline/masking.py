@@ -17,20 +17,20 @@ from pipeline.order import Indices
 Ids = npt.NDArray[np.int32]
 
 _32 = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
+_LOW_16, _LOW_32 = np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
 
 
 class Masked(NamedTuple):
     """A masked micro-batch."""
 
-    input_ids: Ids  # (B, T), replaced where chosen
+    input_ids: Ids  # (B, T), the array given, replaced where chosen
     positions: Indices  # (N,) flat indices into B·T of the predicted tokens, ascending
     labels: Ids  # (N,) the original ids there
 
 
-def _fraction(probability: float) -> np.uint64:
-    """The 32-bit threshold below which a uniform 32-bit number falls with this probability."""
-    return np.uint64(round(probability * 2**32))
+def _below(probability: float, bits: int) -> np.uint64:
+    """The threshold under which a uniform number of so many bits falls with this probability."""
+    return np.uint64(min(round(probability * 2**bits), 2**64 - 1))
 
 
 class Masker:
@@ -57,27 +57,32 @@ class Masker:
         self.is_special = np.zeros(vocab_size, np.bool_)
         self.is_special[list(special_ids)] = True
         self.ordinary_ids = np.flatnonzero(~self.is_special).astype(np.int32)
-        self.choose_below = _fraction(mlm_probability)
-        self.mask_below, self.keep_from = _fraction(mask_share), _fraction(mask_share + random_share)
+        self.choose_below = _below(mlm_probability, 64)
+        self.mask_below, self.keep_from = _below(mask_share, 16), _below(mask_share + random_share, 16)
+        self.columns = np.zeros(0, np.uint64)
 
-    def choose(self, ids: Ids, global_index: Indices) -> tuple[Indices, U64]:
-        """The predicted tokens of (B, T) ids: flat positions (N,) and 64 random bits for each."""
+    def choose(self, ids: Ids, global_index: Indices) -> tuple[Indices, Ids, U64]:
+        """The predicted tokens of (B, T) ids: flat positions, labels and random bits, each (N,).
+
+        The lower 48 of the bits are uniform and free to use: the choice itself looks at the order of magnitude.
+        """
+        if len(self.columns) != ids.shape[1]:
+            self.columns = np.arange(1, ids.shape[1] + 1, dtype=np.uint64) * GOLDEN
         rows = mix(global_index.astype(np.uint64) * GOLDEN ^ self.key)
-        columns = np.arange(1, ids.shape[1] + 1, dtype=np.uint64) * GOLDEN
-        bits = mix(rows[:, None] + columns).ravel()
-        positions = np.flatnonzero(bits >> _32 < self.choose_below)
-        positions = positions[~self.is_special[ids.ravel()[positions]]]
-        return positions, mix(bits[positions] ^ self.key)  # mixed again: the high bits are below the threshold
+        bits = mix(np.add.outer(rows, self.columns).reshape(-1))
+        (positions,) = (bits < self.choose_below).nonzero()
+        labels = ids.reshape(-1)[positions]
+        if (special := self.is_special[labels]).any():
+            positions, labels = positions[~special], labels[~special]
+        return positions, labels, bits[positions]
 
     def __call__(self, ids: Ids, global_index: Indices) -> Masked:
-        """Mask the samples (B, T) that stand at these global indices (B,)."""
-        positions, bits = self.choose(ids, global_index)
-        action, draw = bits >> _32, bits & _LOW
-        labels = ids.ravel()[positions]
-        drawn = self.ordinary_ids[(draw * np.uint64(len(self.ordinary_ids)) >> _32).astype(np.int64)]
-        replaced = np.where(
-            action < self.mask_below, np.int32(self.mask_id), np.where(action < self.keep_from, drawn, labels)
-        )
-        input_ids = ids.copy()
-        input_ids.ravel()[positions] = replaced
-        return Masked(input_ids, positions, labels)
+        """Mask the samples (B, T) that stand at these global indices (B,), in place."""
+        positions, labels, bits = self.choose(ids, global_index)
+        action = bits >> _32 & _LOW_16
+        draw = (bits & _LOW_32) * np.uint64(len(self.ordinary_ids)) >> _32
+        replaced = np.where(action < self.keep_from, self.ordinary_ids[draw.view(np.int64)], labels)
+        replaced[action < self.mask_below] = self.mask_id
+        assert ids.flags.c_contiguous  # else reshape copies, and nothing is masked
+        ids.reshape(-1)[positions] = replaced
+        return Masked(ids, positions, labels)

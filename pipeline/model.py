@@ -108,7 +108,7 @@ class MaskedLM(nn.Module):
         """Logits of the predicted positions.
 
         Args:
-            input_ids_BT: int64. attention_mask_BT: bool, True on tokens; None when nothing is padded.
+            input_ids_BT: int32 or int64. attention_mask_BT: bool, True on tokens; None when nothing is padded.
             positions_N: flat indices into B·T.
 
         Returns:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.keyed import GOLDEN, U64, derive, mix
 
+BLOCK = 4096  # samples permuted at once where they are read one after the other: the cost of numpy's calls is shared
 ROUNDS = 8  # Luby–Rackoff needs 4 with a random function; twice that for small domains
 
 Indices = npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ class Order:
         assert 0 < samples <= 2**62
         self.samples, self.seed, self.corpus_digest = samples, seed, corpus_digest
         self.bits = max(2, (samples - 1).bit_length())
+        self._blocks: dict[int, Indices] = {}
 
     def __getitem__(self, global_index: Indices) -> Indices:
         """The samples at these global indices, shape (B,), which may lie in any epochs."""
@@ -38,6 +40,19 @@ class Order:
             here = epochs == epoch
             out[here] = self._permute(int(epoch), positions[here])
         return out
+
+    def run(self, first: int, last: int) -> Indices:
+        """The samples at `first` … `last` − 1. Neighbouring calls share the work of a whole block."""
+        blocks = [self._block(number) for number in range(first // BLOCK, (last - 1) // BLOCK + 1)]
+        offset = first // BLOCK * BLOCK
+        return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks))[first - offset : last - offset]
+
+    def _block(self, number: int) -> Indices:
+        if number not in self._blocks:
+            if len(self._blocks) > 8:
+                self._blocks.clear()
+            self._blocks[number] = self[np.arange(number * BLOCK, (number + 1) * BLOCK)]
+        return self._blocks[number]
 
     def _permute(self, epoch: int, positions: Indices) -> Indices:
         key = derive("order", self.seed, self.corpus_digest, epoch)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pipeline.files import read_json
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Moment = Annotated[float, Field(ge=0, lt=1)]  # of Adam: at 1 nothing would ever be forgotten
 
 
 class ModelConfig(Config):
@@ -44,7 +46,7 @@ class BatchConfig(Config):
 
 
 class MaskingConfig(Config):
-    mlm_probability: Share = 0.15
+    mlm_probability: Annotated[float, Field(gt=0, le=1)] = 0.15
     mask_share: Share = 0.8
     random_share: Share = 0.1
 
@@ -59,8 +61,8 @@ class OptimizerConfig(Config):
     """AdamW as in RoBERTa (table 9): β₂ = 0.98 and ε = 1e-6 for large batches; no decay on biases and norms."""
 
     learning_rate: Annotated[float, Field(gt=0)]
-    beta1: Share = 0.9
-    beta2: Share = 0.98
+    beta1: Moment = 0.9
+    beta2: Moment = 0.98
     eps: Annotated[float, Field(gt=0)] = 1e-6
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping, as RoBERTa
@@ -74,7 +76,7 @@ class ScheduleConfig(Config):
 
     @property
     def warmup_steps(self) -> int:
-        return math.ceil(self.warmup_fraction * self.total_steps)
+        return math.ceil(Decimal(str(self.warmup_fraction)) * self.total_steps)  # 0.07 × 100 is over 7 in binary
 
 
 class EvaluationConfig(Config):
@@ -93,7 +95,7 @@ class PretrainConfig(Config):
 
     corpus: Path
     output: Path
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: ModelConfig = ModelConfig()
     batch: BatchConfig
     masking: MaskingConfig = MaskingConfig()
@@ -146,10 +148,13 @@ def read_deepspeed_json(path: Path) -> dict[str, Any]:
         InputError: it sets what the configuration owns, or asks for a stage or precision that is not supported.
     """
     settings = read_json(path)
-    for key in OWNED.keys() & settings.keys():
+    for key in sorted(OWNED.keys() & settings.keys()):
         raise InputError(f"{path}: {key!r} belongs to the pretraining configuration: set {OWNED[key]} there")
+    for key in ("zero_optimization", "fp16", "bf16"):
+        if not isinstance(settings.get(key, {}), dict):
+            raise InputError(f"{path}: {key}: found {json.dumps(settings[key])}; expected an object")
     stage = settings.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (0, 1, 2):
+    if isinstance(stage, bool) or stage not in (0, 1, 2):
         raise InputError(f"{path}: zero_optimization.stage: found {json.dumps(stage)}; accepted: 0, 1, 2")
     for key in ("offload_optimizer", "offload_param"):
         if key in settings.get("zero_optimization", {}):

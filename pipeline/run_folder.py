@@ -75,13 +75,13 @@ class RunFolder:
         if not self.metrics.is_file():
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_bytes().splitlines():
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
+                    kept.append(line + b"\n")
             except (ValueError, KeyError):
                 continue  # the last line of a killed run may be torn
-        write_bytes(self.metrics, "".join(kept).encode())
+        write_bytes(self.metrics, b"".join(kept))
 
 
 def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:

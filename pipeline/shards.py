@@ -15,12 +15,15 @@ index; here it is memory-mapped, so that a corpus costs memory only where it is 
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pipeline.errors import DigestError, InputError
@@ -51,7 +54,16 @@ def write_shard(folder: Path, name: str, tokens: Tokens, index: Mapping[str, Off
 
 
 def map_index(path: Path) -> dict[str, Offsets]:
-    """The arrays of an index file, memory-mapped (safetensors: u64 header length, JSON header, data)."""
+    """The arrays of an index file, memory-mapped (safetensors: u64 header length, JSON header, data).
+
+    Raises:
+        DigestError: damaged so that it is no index any more. Only its digest shows whether its numbers hold.
+    """
+    try:
+        with safe_open(path, "numpy"):
+            pass  # its header fits the file
+    except SafetensorError as error:
+        raise DigestError(f"{path}: not an index of a shard: {error}") from None
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -116,11 +128,12 @@ class Corpus:
         Raises:
             DigestError: names the first file that differs, the expected and the found digest.
         """
-        for name, entry in self.manifest["files"].items():
-            verify_file(self.folder, name, entry)
+        files = self.manifest["files"]
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+            list(pool.map(verify_file, repeat(self.folder), files, files.values()))
 
     def verify_sizes(self) -> None:
-        """The cheap part of `verify`, done before every run: each file is there and of its size."""
+        """The cheap part of `verify`, done by every rank: each file is there and of its size."""
         for name, entry in self.manifest["files"].items():
             path = inside(self.folder, name)
             size = path.stat().st_size if path.is_file() else -1
@@ -166,16 +179,16 @@ class Split:
     def read(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Token ids of the given samples, shape (B, T): `<s> … </s>`, then `<pad>`."""
         ids = self.corpus.special_ids
+        which = np.searchsorted(self.first, samples, side="right") - 1
+        pieces = []
+        for shard, local in zip(which.tolist(), (samples - self.first[which]).tolist(), strict=True):
+            begin, end = self.begins[shard][local : local + 2].tolist()
+            pieces.append(self.shards[shard].tokens[begin:end])
+        lengths = np.array([len(piece) for piece in pieces])
+        flat = np.concatenate(pieces)
         out = np.full((len(samples), self.sequence_length), ids["pad"], np.int32)
         out[:, 0] = ids["bos"]
-        which = np.searchsorted(self.first, samples, side="right") - 1
-        for row, (sample, shard) in enumerate(zip(samples.tolist(), which.tolist(), strict=True)):
-            begins, tokens = self.begins[shard], self.shards[shard].tokens
-            local = sample - int(self.first[shard])
-            begin, end = int(begins[local]), int(begins[local + 1])
-            if tokens[end - 1] == ids["eos"]:
-                end -= 1  # the sample ends where a document ends: one separator is enough
-            length = end - begin
-            out[row, 1 : 1 + length] = tokens[begin:end]
-            out[row, 1 + length] = ids["eos"]
+        out[:, 1:][np.arange(self.sequence_length - 1) < lengths[:, None]] = flat
+        unclosed = np.flatnonzero(flat[np.cumsum(lengths) - 1] != ids["eos"])  # a document's end closes a sample too
+        out[unclosed, 1 + lengths[unclosed]] = ids["eos"]
         return out

@@ -1,0 +1,66 @@
+"""From the files that a configuration names to documents. `list_units` finds the files, `read` opens one of them."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.files import file_sha256
+from preprocess.config import Source
+from preprocess.records import Item, Unit
+from preprocess.sources import jsonl, textfile, wikipedia
+
+
+def _files(source: Source) -> list[Path]:
+    """The files of a source's paths and globs, each once.
+
+    Raises:
+        InputError: a path that does not exist, a glob that matches no file, an empty file.
+    """
+    found: set[Path] = set()
+    for pattern in source.paths:
+        found_here = glob.glob(pattern, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
+        matches = [Path(match) for match in found_here] or [Path(pattern)]
+        files = [match.parent.resolve() / match.name for match in matches if match.is_file()]
+        if not files and Path(pattern).is_dir():
+            raise InputError(f"{pattern}: a folder, in source {source.name!r}; expected files, such as {pattern}/*.txt")
+        if not files:
+            what = "matches no file" if glob.has_magic(pattern) else "no such file"
+            raise InputError(f"{pattern}: {what}, in source {source.name!r}")
+        found.update(files)
+    for path in found:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: an empty file, in source {source.name!r}")
+    return sorted(found)
+
+
+def list_units(sources: Sequence[Source]) -> list[Unit]:
+    """All units of a corpus, sorted by source and name, each with its input's SHA-256.
+
+    Raises:
+        InputError: a file that is missing, empty, or a glob that matches nothing.
+    """
+    units: list[Unit] = []
+    for source in sorted(sources, key=lambda source: source.name):
+        paths = _files(source)
+        shared = os.path.commonpath([path.parent for path in paths])
+        for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
+            size, digest = path.stat().st_size, file_sha256(path)
+            units.append(Unit(len(units), source.name, source.type, str(path), name, size, digest))
+    return units
+
+
+def read(unit: Unit) -> Iterator[Item]:
+    """Documents of a unit, and what in it is none.
+
+    Raises:
+        InputError: the file is truncated or damaged.
+    """
+    if unit.type == "wikipedia":
+        return wikipedia.read(unit)
+    if unit.type == "books":
+        return textfile.read_book(unit)
+    if unit.type == "text":
+        return textfile.read_text(unit)
+    return jsonl.read(unit)

@@ -1,0 +1,111 @@
+"""What a corpus is made of: the sources, and every number that its bytes depend on."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.configfile import Config
+
+
+class _Source(Config):
+    """What all sources have: files and the provenance that the dataset card prints."""
+
+    name: str = ""
+    paths: list[str] = Field(min_length=1)
+    attribution: str = ""
+    license: str = ""
+
+    @model_validator(mode="after")
+    def _named(self) -> "_Source":
+        name = self.name or self.type  # type: ignore[attr-defined]
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"found {name!r}; a source's name is made of letters, digits, '.', '_' and '-'")
+        object.__setattr__(self, "name", name)  # the model is frozen: this completes it before anybody sees it
+        return self
+
+
+class WikipediaSource(_Source):
+    """MediaWiki XML dumps (`*-pages-articles.xml.bz2`), one page a document."""
+
+    type: Literal["wikipedia"] = "wikipedia"
+
+
+class BooksSource(_Source):
+    """Plain-text (Project Gutenberg and the like) and Markdown books, one file a document."""
+
+    type: Literal["books"] = "books"
+
+
+class TextSource(_Source):
+    """Text files taken as they are, one file a document."""
+
+    type: Literal["text"] = "text"
+
+
+class JsonlSource(_Source):
+    """JSON lines `{"id"?, "title"?, "text"}`, plain, gzip or bzip2, one line a document."""
+
+    type: Literal["jsonl"] = "jsonl"
+
+
+Source = Annotated[WikipediaSource | BooksSource | TextSource | JsonlSource, Field(discriminator="type")]
+
+
+class CleanConfig(Config):
+    unicode_form: Literal["NFC", "NFKC"] = "NFC"
+
+
+class FilterConfig(Config):
+    min_characters: int = Field(default=200, ge=1)  # after cleaning; shorter documents go to dead letters
+
+
+class SplitConfig(Config):
+    valid: float = Field(default=0.01, gt=0, lt=1)  # fraction of documents that are held out, chosen by content hash
+
+
+class TokenizerConfig(Config):
+    """SentencePiece training. `threads` is part of the result: sums are added thread by thread."""
+
+    type: Literal["sentencepiece-unigram"] = "sentencepiece-unigram"
+    vocab_size: int = Field(default=32_768, ge=300)
+    character_coverage: float = Field(default=0.9995, gt=0.9, le=1)
+    byte_fallback: Literal[True] = True
+    sample_characters: int = Field(default=100_000_000, ge=1_000)  # at most so much text is trained on
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+class ShardsConfig(Config):
+    train: int = Field(default=8, ge=1, le=99_999)
+    valid: int = Field(default=1, ge=1, le=99_999)
+
+
+class CorpusConfig(Config):
+    """One corpus: `configs/corpus/*.yaml`. Paths are relative to the current directory."""
+
+    output: Path
+    sources: list[Source] = Field(min_length=1)
+    clean: CleanConfig = CleanConfig()
+    filter: FilterConfig = FilterConfig()
+    split: SplitConfig = SplitConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)
+    shards: ShardsConfig = ShardsConfig()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct(cls, sources: list[Source]) -> list[Source]:
+        names = [source.name for source in sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are named {name!r}; give each its own name")
+        return sources
+
+    @field_validator("sequence_lengths")
+    @classmethod
+    def _lengths(cls, lengths: list[int]) -> list[int]:
+        if sorted(set(lengths)) != lengths or lengths[0] < 8:
+            raise ValueError(f"found {lengths}; expected increasing numbers of tokens from 8 on, such as [128, 512]")
+        return lengths

@@ -1,0 +1,41 @@
+"""Exact duplicates: documents whose normalised texts have the same SHA-256. The smallest id stays."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """One document in the search for duplicates, without its text."""
+
+    hash: str
+    id: str
+    unit: int
+    characters: int
+
+
+class Loser(NamedTuple):
+    """A document that is dropped, and the id of the equal one that stays."""
+
+    id: str
+    characters: int
+    kept: str
+
+
+def content_hash(text: str) -> str:
+    """SHA-256 (hex) of a text, blind to case and to how its words are spaced. Split, shard and order follow from it."""
+    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()
+
+
+def key_of(hash: str) -> int:
+    """The first 63 bits of a content hash: what Beam groups by (every runner encodes integers alike)."""
+    return int(hash[:16], 16) >> 1
+
+
+def losers(claims: Iterable[Claim]) -> list[tuple[int, Loser]]:
+    """(unit, loser) for all but the smallest id of each full hash among documents that share a 63-bit key."""
+    kept: dict[str, str] = {}
+    ordered = sorted(claims)
+    for claim in ordered:
+        kept.setdefault(claim.hash, claim.id)
+    return [(c.unit, Loser(c.id, c.characters, kept[c.hash])) for c in ordered if kept[c.hash] != c.id]

@@ -1,0 +1,136 @@
+"""From a unit to its documents on disk, and from claims to duplicates: the tasks of the first pipeline."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.files import atomic_path, read_json, write_json
+from preprocess import sources
+from preprocess.clean import clean, wikitext
+from preprocess.config import CorpusConfig
+from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
+from preprocess.filters import refuse
+from preprocess.plan import Plan
+from preprocess.records import DeadLetter, Document, Item, snippet
+from preprocess.split import split_of
+
+SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "title", "text", "hash")])
+ROW_GROUP_CHARACTERS = 16_000_000  # bounds the memory of a task, writing and reading
+
+
+def cleaned(item: Item, config: CorpusConfig) -> Item:
+    """A document with its clean text, or the dead letter that it became; anything else as it is."""
+    if not isinstance(item, Document):
+        return item
+    try:
+        text = clean(item.text, item.markup, config.clean.unicode_form)
+    except wikitext.UncleanableError as error:
+        return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text))
+    refused = refuse(text, config.filter)
+    if refused:
+        return DeadLetter(item.id, "filter", refused[0], refused[1], snippet(text or item.text))
+    return Document(item.id, item.source, item.title, text, item.markup)
+
+
+class _Rows:
+    """Documents on their way into a Parquet file, a bounded number of characters at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self.rows: list[dict[str, str]] = []
+        self.characters = 0
+
+    def add(self, row: dict[str, str]) -> None:
+        self.rows.append(row)
+        self.characters += len(row["text"])
+        if self.characters >= ROW_GROUP_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.rows:
+            self.writer.write_table(pa.Table.from_pylist(self.rows, SCHEMA))
+        self.rows, self.characters = [], 0
+
+    def close(self) -> None:
+        self.flush()
+        self.writer.close()
+
+
+def write_documents(number: int, work: str) -> list[tuple[int, tuple[str, str, int, int]]]:
+    """Read, clean and filter one unit; write its documents, dead letters and counts.
+
+    Returns:
+        (63-bit key, claim) for each document.
+    """
+    plan = Plan.load(work)
+    with plan.reporting("documents", number):
+        return [(key_of(claim.hash), (*claim,)) for claim in _write_documents(number, plan)]
+    return []
+
+
+def _write_documents(number: int, plan: Plan) -> list[Claim]:
+    claims: list[Claim] = []
+    letters: list[DeadLetter] = []
+    counts: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    config = plan.config
+    with atomic_path(plan.file("documents", number, "parquet")) as temporary:
+        rows = _Rows(temporary)
+        for item in (cleaned(item, config) for item in sources.read(plan.units[number])):
+            if isinstance(item, DeadLetter):
+                letters.append(item)
+            elif isinstance(item, Document):
+                hash = content_hash(item.text)
+                claims.append(Claim(hash, item.id, number, len(item.text)))
+                splits[split_of(hash, config.seed, config.split.valid)] += 1
+                rows.add({"id": item.id, "source": item.source, "title": item.title, "text": item.text, "hash": hash})
+            else:
+                counts[item.rule] += 1
+        rows.close()
+    lines = sorted(json.dumps(asdict(letter), sort_keys=True, ensure_ascii=False) + "\n" for letter in letters)
+    with atomic_path(plan.file("documents", number, "jsonl")) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    result = {
+        "accepted": len(claims),
+        "characters": sum(claim.characters for claim in claims),
+        "skipped": dict(counts),
+        "dead_letters": dict(Counter(letter.rule for letter in letters)),
+        "splits": dict(splits),
+    }
+    write_json(plan.file("documents", number, "json"), result)
+    return claims
+
+
+def find_losers(group: tuple[int, Iterable[tuple[str, str, int, int]]]) -> list[tuple[int, tuple[str, int, str]]]:
+    """(unit, loser) for the duplicates among documents of one 63-bit key."""
+    return [(unit, (*loser,)) for unit, loser in losers(Claim(*claim) for claim in group[1])]
+
+
+def write_losers(group: tuple[int, Iterable[tuple[str, int, str]]], work: str) -> int:
+    """Write the duplicates of one unit, sorted; returns the unit."""
+    unit, found = group
+    rows = [Loser(*loser)._asdict() for loser in sorted(found)]
+    write_json(Plan.load(work).file("duplicates", unit, "json"), {"losers": rows})
+    return unit
+
+
+def duplicates(plan: Plan, unit: int) -> list[dict[str, Any]]:
+    """The losers of a unit: id, characters, and the id of the document that is kept."""
+    path = plan.file("duplicates", unit, "json")
+    return list(read_json(path)["losers"]) if path.exists() else []
+
+
+def kept(plan: Plan, unit: int) -> Iterator[dict[str, str]]:
+    """The documents of a unit that are in the corpus, in the unit's order."""
+    dropped = {loser["id"] for loser in duplicates(plan, unit)}
+    with pq.ParquetFile(plan.file("documents", unit, "parquet")) as file:
+        for group in range(file.num_row_groups):
+            for row in file.read_row_group(group).to_pylist():
+                if row["id"] not in dropped:
+                    yield row

@@ -1,0 +1,158 @@
+"""The corpus manifest: what is in the corpus, what it was made from, and the digests that prove both."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.files import describe_files, read_json, seal
+from pipeline.shards import FORMAT, KIND, SPLITS, corpus_digest
+from preprocess import documents, tokenizer
+from preprocess.config import CorpusConfig
+from preprocess.plan import Plan, total
+from preprocess.records import Unit
+from preprocess.sink import shard_results
+
+VERSIONS = (
+    "kilobatch",
+    "apache-beam",
+    "sentencepiece",
+    "tokenizers",
+    "mwparserfromhell",
+    "pyarrow",
+    "numpy",
+    "safetensors",
+)
+
+
+def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
+    """All that a corpus's bytes follow from. Paths are not part of it, the inputs' digests are."""
+    values = json.loads(config.model_dump_json(exclude={"output": True, "sources": {"__all__": {"paths"}}}))
+    values["sources"].sort(key=lambda source: source["name"])
+    return {
+        "config": values,
+        "inputs": [{"source": u.source, "name": u.name, "bytes": u.bytes, "sha256": u.sha256} for u in units],
+        "code": importlib.metadata.version("kilobatch"),
+    }
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """The keys at which two recipes differ, dotted."""
+    keys: list[str] = []
+    for key in sorted({*wanted, *found}):
+        if wanted.get(key) != found.get(key):
+            both = isinstance(wanted.get(key), dict) and isinstance(found.get(key), dict)
+            keys += differences(wanted[key], found[key], f"{prefix}{key}.") if both else [prefix + key]
+    return keys
+
+
+def recipe_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that a finished corpus was made by."""
+    return {"config": manifest["config"], "inputs": manifest["inputs"], "code": manifest["versions"]["kilobatch"]}
+
+
+def split_summary(plan: Plan, split: str) -> dict[str, Any]:
+    """Counts of one split; fill rate: the share of a sample's T positions that hold no `<pad>`."""
+    results = [read_json(path) for path in shard_results(plan, split)]
+    samples = total([result["samples"] for result in results])
+    filled = total([result["filled"] for result in results])
+    lengths = map(str, plan.config.sequence_lengths)
+    summed = total([{key: result[key] for key in ("documents", "sentences", "tokens")} for result in results])
+    rates = {length: round(filled[length] / (int(length) * samples[length]), 6) for length in lengths}
+    return {"shards": len(results), **summed, "samples": samples, "fill_rate": rates}
+
+
+def count(plan: Plan) -> dict[str, Any]:
+    """What became of every page, by source and in all."""
+    sources: dict[str, dict[str, Any]] = {}
+    results, encoded = plan.results("documents"), plan.results("tokens")
+    for source in sorted({unit.source for unit in plan.units}):
+        numbers = [unit.number for unit in plan.units if unit.source == source]
+        skipped = total([results[n]["skipped"] for n in numbers])
+        letters = total([results[n]["dead_letters"] for n in numbers])
+        accepted = sum(results[n]["accepted"] for n in numbers)
+        kept = sum(encoded[n]["documents"] for n in numbers)
+        sources[source] = {
+            "read": accepted + sum(skipped.values()) + sum(letters.values()),
+            "kept": kept,
+            "duplicates": accepted - kept,
+            "dead_letters": letters,
+            "skipped": skipped,
+        }
+    simple = total([{key: entry[key] for key in ("read", "kept", "duplicates")} for entry in sources.values()])
+    nested = {key: total([entry[key] for entry in sources.values()]) for key in ("dead_letters", "skipped")}
+    return {**simple, **nested, "sources": sources}
+
+
+def verify_counts(plan: Plan) -> None:
+    """Every document and token that a unit encoded is in a shard: a runner that lost or doubled one is found out."""
+    encoded = total(
+        [{key: result[key] for key in ("documents", "tokens", "sentences")} for result in plan.results("tokens")]
+    )
+    losers = sum(len(documents.duplicates(plan, unit.number)) for unit in plan.units)
+    accepted = sum(result["accepted"] for result in plan.results("documents"))
+    assert encoded["documents"] + losers == accepted, (encoded, losers, accepted)
+    for key, expected in encoded.items():
+        found = sum(int(read_json(path)[key]) for split in SPLITS for path in shard_results(plan, split))
+        if found != expected:
+            raise InputError(
+                f"the runner lost or doubled data: {found} {key} in the shards, expected {expected}; use another"
+            )
+
+
+def check_tokenizers(plan: Plan) -> int:
+    """The number of documents on which `tokenizer.json` and SentencePiece differ.
+
+    Equal sums of scores are told apart by rounding, so one document, or one in a thousand, may differ.
+
+    Raises:
+        InputError: more of them do.
+    """
+    results = plan.results("tokens")
+    mismatches, compared = (sum(result[key] for result in results) for key in ("mismatches", "documents"))
+    if mismatches > max(1, compared // 1000):
+        raise InputError(
+            f"tokenizer.json and SentencePiece differ on {mismatches} of {compared} documents, expected one in a"
+            " thousand at most: does the text hold special tokens, such as <s> or <mask>, as words?"
+        )
+    return int(mismatches)
+
+
+def build(plan: Plan) -> dict[str, Any]:
+    """The manifest without `files` and digests."""
+    config = plan.config
+    made_by = recipe(config, plan.units)
+    return {
+        "kind": KIND,
+        "format": FORMAT,
+        "tokenizer": {
+            "type": config.tokenizer.type,
+            "vocab_size": config.tokenizer.vocab_size,
+            "special_ids": tokenizer.SPECIAL_IDS,
+            "mismatching_documents": check_tokenizers(plan),
+        },
+        "sequence_lengths": config.sequence_lengths,
+        "splits": {split: split_summary(plan, split) for split in SPLITS},
+        "inputs": made_by["inputs"],
+        "counts": count(plan),
+        "config": made_by["config"],
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+    }
+
+
+def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The manifest with the digests of all files in `folder`, and its corpus digest; not yet sealed.
+
+    The corpus digest is that of what training sees: library versions, attribution and reports do not change it.
+    """
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = describe_files(folder, names)
+    made = {**manifest["tokenizer"], "fingerprint": files["tokenizer/tokenizer.json"]["sha256"]}
+    manifest = {**manifest, "files": files, "tokenizer": made}
+    return {**manifest, "corpus_digest": corpus_digest(manifest)}
+
+
+def sealed(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The whole manifest, to be written last."""
+    return seal(with_files(manifest, folder))

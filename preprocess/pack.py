@@ -1,0 +1,51 @@
+"""FULL-SENTENCES packing (RoBERTa, Liu et al. 2019, section 4.2) as offsets into a shard's flat token array.
+
+A sample takes whole consecutive sentences while they fit into T − 2 tokens (`<s>` and `</s>` are added when it is
+read), across the borders of documents, where the separator stays in as the extra `</s>` of the paper. A sentence that
+is longer than a whole sample begins a new one and is cut every T − 2 tokens; its last part goes on like a sentence.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Offsets = npt.NDArray[np.uint64]
+
+
+def _cut_long(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.int64]:
+    """The sentences' begins, with a further one after every `room` tokens of those that are longer."""
+    pieces = np.maximum(1, -(-lengths // room))
+    first = np.cumsum(pieces) - pieces  # where each sentence's pieces begin among all pieces
+    within = np.arange(int(pieces.sum())) - np.repeat(first, pieces)
+    cut: npt.NDArray[np.int64] = np.repeat(begins, pieces) + within * room
+    return cut
+
+
+def pack(sentences: Offsets, documents: Offsets, sequence_length: int) -> Offsets:
+    """Where each sample begins, then where the last one ends (N + 1).
+
+    Args:
+        sentences: begins of the S sentences, then the number of tokens (S + 1).
+        documents: begins of the D documents, then the number of tokens (D + 1); each document's last token is its
+            separator, which belongs to its last sentence and needs no room where it ends a sample.
+        sequence_length: T.
+
+    Returns:
+        Offsets b with b[0] = 0: sample i is the tokens b[i] … b[i+1] − 1, at most T − 2 of them without a separator at
+        the end, and as many sentences as fit.
+    """
+    room = sequence_length - 2
+    total = int(sentences[-1])
+    if total == 0:
+        return np.zeros(1, np.uint64)
+    begins = sentences[:-1].astype(np.int64)
+    separators = documents[1:].astype(np.int64)  # a sentence that ends here has a separator as its last token
+    ends = sentences[1:].astype(np.int64)
+    begins = _cut_long(begins, ends - np.isin(ends, separators) - begins, room)
+    ends = np.append(begins[1:], total)
+    needed = ends - np.isin(ends, separators)  # where a sample that ends with this piece would end
+    following = np.searchsorted(needed, begins + room, side="right").tolist()  # first piece that no longer fits
+    packed, piece = [], 0
+    while piece < len(following):
+        packed.append(piece)
+        piece = following[piece]
+    return np.append(begins[packed], total).astype(np.uint64)

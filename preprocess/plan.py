@@ -1,0 +1,74 @@
+"""What every task knows: the configuration, the units, and the work folder where tasks leave what they made.
+
+    WORK/plan.json
+    WORK/documents/unit-00000.{parquet,jsonl,json}     cleaned documents, dead letters, counts
+    WORK/duplicates/unit-00000.json                    documents of the unit that an equal one elsewhere replaces
+    WORK/samples/unit-00000.parquet                    sentences for training the tokenizer
+    WORK/tokens/unit-00000.{tokens,sentences,json}     encoded documents, in the unit's order
+    WORK/shards/00000.json                             counts of a finished shard
+    WORK/errors/documents-00000.json                   what a task has to say to the user
+    WORK/corpus/                                       the corpus itself; renamed into place at the end
+
+Tasks talk through these files, so only keys and positions pass through Beam. Each file appears whole (written aside,
+then renamed) and has the same bytes whoever writes it, so a task that runs twice does no harm.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, UserError
+from pipeline.files import read_json, write_json
+from preprocess.config import CorpusConfig
+from preprocess.records import Unit
+
+
+@dataclass(frozen=True)
+class Plan:
+    work: Path
+    config: CorpusConfig
+    units: list[Unit]
+
+    def save(self) -> None:
+        config = json.loads(self.config.model_dump_json())
+        write_json(self.work / "plan.json", {"config": config, "units": [asdict(unit) for unit in self.units]})
+
+    @classmethod
+    def load(cls, work: str) -> "Plan":
+        values = read_json(Path(work) / "plan.json")
+        config = CorpusConfig.model_validate_json(json.dumps(values["config"]))
+        return cls(Path(work), config, [Unit(**unit) for unit in values["units"]])
+
+    @property
+    def corpus(self) -> Path:
+        return self.work / "corpus"
+
+    def file(self, stage: str, unit: int, suffix: str) -> Path:
+        """A unit's file of a stage; its folder is made when the file is."""
+        return self.work / stage / f"unit-{unit:05d}.{suffix}"
+
+    def results(self, stage: str) -> list[dict[str, Any]]:
+        """The JSON result of every unit at a stage, in the units' order."""
+        return [read_json(self.file(stage, unit.number, "json")) for unit in self.units]
+
+    @contextmanager
+    def reporting(self, stage: str, number: int) -> Iterator[None]:
+        """Leave a user's error as a file: a runner would wrap it in a traceback, or repeat the task in vain."""
+        try:
+            yield
+        except UserError as error:
+            write_json(self.work / "errors" / f"{stage}-{number:05d}.json", {"error": str(error)})
+
+    def raise_first_error(self) -> None:
+        """Raise the error of the first task, by name, that left one."""
+        for path in sorted((self.work / "errors").glob("*.json")):
+            raise InputError(str(read_json(path)["error"]))
+
+
+def total(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Key-wise sum of counters."""
+    keys = sorted({key for count in counts for key in count})
+    return {key: sum(count.get(key, 0) for count in counts) for key in keys}

@@ -1,0 +1,61 @@
+"""What passes between the steps of preprocessing: units of input, documents, and what does not become a document."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Markup = Literal["wikitext", "markdown", "book", "plain"]  # which cleaner a document's text needs
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of input that one task reads: today one file (a byte range of a multistream dump fits here as well).
+
+    `name` is the path below the folder that all files of the source share: it is the same on every machine.
+    """
+
+    number: int
+    source: str
+    type: str
+    path: str
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with its `id` (`source/file#part`, unique in a corpus), before cleaning or after."""
+
+    id: str
+    source: str
+    title: str
+    text: str
+    markup: Markup
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A text that was refused: in which stage, by which rule, why, and how it begins."""
+
+    id: str
+    stage: Literal["read", "clean", "filter"]
+    rule: str
+    error: str
+    snippet: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A page that is no text by intention (a redirect, a talk page): counted, not kept."""
+
+    rule: str
+
+
+Item = Document | DeadLetter | Skipped
+
+SNIPPET_CHARACTERS = 120
+
+
+def snippet(text: str) -> str:
+    """The beginning of a text on one line, for a dead letter."""
+    return " ".join(text[: 2 * SNIPPET_CHARACTERS].split())[:SNIPPET_CHARACTERS]

@@ -1,0 +1,211 @@
+"""Raw text → token shards: the graph. Three pipelines in a row share a work folder, which becomes the corpus.
+
+    documents   unit → read, clean, filter → file;  (content hash, claim) → group → (unit, duplicates) → group → file
+    tokenizer   unit → sample of sentences → file;  all → train → tokenizer/
+    shards      unit → encode → file;  (shard, place) → group → sort, pack → shard
+
+Each is one chain with one leaf, from a listed `Create`, grouped by integers; no text passes through a shuffle, nothing
+is returned through the runner. Every Beam runner does that much right.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.files import TEMPORARY, file_sha256, publish_folder, sync_folder, write_bytes, write_json
+from pipeline.shards import SPLITS, Corpus
+from preprocess import documents, manifest, sample, sink, sources
+from preprocess.card import dataset_card
+from preprocess.config import CorpusConfig
+from preprocess.graph import PipelineOptions, beam, pipeline_options, running
+from preprocess.plan import Plan, total
+from preprocess.progress import progress
+
+Claim = tuple[str, str, int, int]
+Loser = tuple[str, int, str]
+Place = tuple[str, int, int, int, int, int]
+
+
+def make_documents(plan: Plan, options: PipelineOptions) -> None:
+    """Units → clean documents on disk, and which of them are duplicates."""
+    work = str(plan.work)
+    with (
+        progress("reading and cleaning", len(plan.units), plan.work / "documents"),
+        running(options, plan.work) as pipeline,
+    ):
+        (
+            pipeline
+            | beam.Create(range(len(plan.units)))
+            | "clean" >> beam.FlatMap(documents.write_documents, work).with_output_types(tuple[int, Claim])
+            | "by hash" >> beam.GroupByKey()
+            | "duplicates" >> beam.FlatMap(documents.find_losers).with_output_types(tuple[int, Loser])
+            | "by unit" >> beam.GroupByKey()
+            | "write" >> beam.Map(documents.write_losers, work)
+        )
+    plan.raise_first_error()
+
+
+def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
+    """Documents → a sample of sentences → the tokenizer."""
+    work = str(plan.work)
+    with (
+        progress("training the tokenizer", 1, plan.corpus / "tokenizer", "spm.model"),
+        running(options, plan.work) as pipeline,
+    ):
+        (
+            pipeline
+            | beam.Create(range(len(plan.units)))
+            | "sample" >> beam.Map(sample.write_sample, work).with_output_types(tuple[int, int])
+            | "all" >> beam.GroupByKey()
+            | "train" >> beam.Map(sample.train_tokenizer, work)
+        )
+    plan.raise_first_error()
+
+
+def make_shards(plan: Plan, options: PipelineOptions) -> None:
+    """Documents → tokens → packed shards."""
+    work, shards = str(plan.work), plan.config.shards.train + plan.config.shards.valid
+    folder = plan.corpus / "tokenizer"
+    digests = (file_sha256(folder / "spm.model"), file_sha256(folder / "tokenizer.json"))
+    with (
+        progress("encoding and packing", len(plan.units), plan.work / "tokens"),
+        running(options, plan.work) as pipeline,
+    ):
+        (
+            pipeline
+            | beam.Create(range(len(plan.units)))
+            | "encode" >> beam.FlatMap(sink.write_tokens, work, digests).with_output_types(tuple[int, Place])
+            | "by shard" >> beam.GroupByKey()
+            | "pack" >> beam.Map(sink.write_one_shard, work)
+        )
+    for key in range(shards):
+        if not (plan.work / "shards" / f"{key:05d}.json").exists():
+            sink.write_one_shard((key, ()), work)  # no document fell to it
+
+
+def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
+    """Make the corpus of a configuration, or find it made.
+
+    Args:
+        beam_options: Beam's own command line, such as `--direct_running_mode=multi_processing`.
+
+    Returns:
+        The corpus folder.
+
+    Raises:
+        InputError: an input is missing or damaged, no document is left, a split is empty, the text is too little for
+            the vocabulary, or the output is another corpus. DigestError: the output is this corpus, but damaged.
+    """
+    options = pipeline_options(beam_options)
+    output = config.output.parent.resolve() / config.output.name
+    units = sources.list_units(config.sources)
+    if output.exists() or output.is_symlink():
+        _check_up_to_date(output, manifest.recipe(config, units), config.output)
+        return config.output
+    with _work_folder(output) as work:
+        plan = Plan(work, config, units)
+        plan.save()
+        make_documents(plan, options)
+        _check_documents(plan)
+        make_tokenizer(plan, options)
+        make_shards(plan, options)
+        manifest.verify_counts(plan)
+        _finish(plan)
+        publish_folder(plan.corpus, output)
+    return config.output
+
+
+@contextmanager
+def _work_folder(output: Path) -> Iterator[Path]:
+    """An empty hidden folder beside the output, locked while it is in use; what a killed run left in it is removed.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    work = output.with_name(f"{TEMPORARY}{output.name}")
+    work.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for entry in work.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        for name in ("corpus", "shards"):
+            (work / name).mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+    except BlockingIOError:
+        raise InputError(f"{output}: another run is writing it now; wait for it, or give another output") from None
+    finally:
+        os.close(descriptor)
+
+
+def _check_up_to_date(output: Path, wanted: dict[str, Any], shown: Path) -> None:
+    """The output exists: it must be this very corpus, whole.
+
+    Raises:
+        InputError: it is something else, or another corpus. DigestError: a file of it was altered.
+    """
+    corpus = Corpus(output)
+    differing = manifest.differences(wanted, manifest.recipe_of(corpus.manifest))
+    if differing:
+        raise InputError(
+            f"{shown}: there is a corpus already, and it differs in {', '.join(differing)};"
+            " give another output, or move that folder away"
+        )
+    corpus.verify()
+    print(f"{shown}: up to date, every file verified", file=sys.stderr)
+
+
+def _check_documents(plan: Plan) -> None:
+    """Stop before anything is trained when documents or a split are missing; tell about refused files."""
+    results = plan.results("documents")
+    letters = total([result["dead_letters"] for result in results])
+    for rule, number in letters.items():
+        print(f"dead letters: {number} {rule}, such as {_example(plan, rule)}", file=sys.stderr)
+    accepted = sum(result["accepted"] for result in results)
+    if not accepted:
+        skipped = total([result["skipped"] for result in results])
+        found = ", ".join(f"{number} {rule}" for rule, number in {**letters, **skipped}.items()) or "nothing"
+        raise InputError(f"{plan.config.output}: no valid document in {len(plan.units)} input files; found {found}")
+    splits = total([result["splits"] for result in results])
+    for split in SPLITS:
+        if not splits.get(split):
+            raise InputError(
+                f"{plan.config.output}: the {split} split is empty: none of {accepted} documents fell to it with"
+                f" split.valid={plan.config.split.valid}; change it, give another seed or more documents"
+            )
+
+
+def _example(plan: Plan, rule: str) -> str:
+    """The first dead letter of a rule, named."""
+    paths = [plan.file("documents", unit.number, "jsonl") for unit in plan.units]
+    letters = (json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines())
+    return next(f"{letter['id']}: {letter['error']}" for letter in letters if letter["rule"] == rule)
+
+
+def _finish(plan: Plan) -> None:
+    """Dead letters, card and, last, the manifest."""
+    folder = plan.corpus / "dead-letters"
+    folder.mkdir()
+    for source in sorted({unit.source for unit in plan.units}):
+        lines = [
+            line
+            for unit in plan.units
+            if unit.source == source
+            for line in plan.file("documents", unit.number, "jsonl").read_bytes().splitlines(keepends=True)
+        ]
+        write_bytes(folder / f"{source}.jsonl", b"".join(sorted(lines)))
+    built = manifest.build(plan)
+    write_bytes(plan.corpus / "DATASET_CARD.md", dataset_card(manifest.with_files(built, plan.corpus)).encode())
+    write_json(plan.corpus / "manifest.json", manifest.sealed(built, plan.corpus))
+    for path in (folder, plan.corpus / "tokenizer"):
+        sync_folder(path)

@@ -1,0 +1,82 @@
+"""The sentences that the tokenizer is trained on: a deterministic sample of the training split, of bounded size.
+
+A sentence is drawn by the hash of its document, its position and the seed; the hashes below a threshold are kept, and
+of those the smallest up to the bound. So the sample is the same for any order of the units, and is never shuffled.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.files import atomic_path
+from preprocess import documents, tokenizer
+from preprocess.plan import Plan
+from preprocess.sentences import sentences
+from preprocess.split import split_of
+
+SCHEMA = pa.schema([("draw", pa.uint64()), ("sentence", pa.string())])
+
+
+def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
+    """One 64-bit draw for each of a document's `count` sentences."""
+    key = hashlib.sha256(f"sample:{seed}:{hash}".encode()).digest()
+    for position in range(count):
+        digest = hashlib.blake2b(position.to_bytes(8, "big"), digest_size=8, key=key).digest()
+        yield int.from_bytes(digest, "big")
+
+
+def write_sample(number: int, work: str) -> tuple[int, int]:
+    """Write the drawn sentences of one unit; returns (0, unit)."""
+    plan = Plan.load(work)
+    characters = sum(result["characters"] for result in plan.results("documents"))
+    characters -= sum(loser["characters"] for unit in plan.units for loser in documents.duplicates(plan, unit.number))
+    # a little above the bound, so that cutting at the bound leaves it full
+    threshold = min(2**64, int(2**64 * 1.05 * plan.config.tokenizer.sample_characters / characters))
+    rows = [
+        {"draw": draw, "sentence": sentence}
+        for row in documents.kept(plan, number)
+        if split_of(row["hash"], plan.config.seed, plan.config.split.valid) == "train"
+        for sentence, draw in _draw_sentences(row["text"], row["hash"], plan.config.seed)
+        if draw < threshold
+    ]
+    with atomic_path(plan.file("samples", number, "parquet")) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
+    return 0, number
+
+
+def _draw_sentences(text: str, hash: str, seed: int) -> Iterable[tuple[str, int]]:
+    found = sentences(text)
+    return zip(found, _draws(seed, hash, len(found)), strict=True)
+
+
+def gather(paths: Iterable[Path], bound: int) -> list[str]:
+    """The drawn sentences of all units in the order of their draws, at most `bound` characters of them."""
+    rows: list[tuple[int, str]] = []
+    for path in paths:
+        table = pq.read_table(path)
+        rows += zip(table["draw"].to_pylist(), table["sentence"].to_pylist(), strict=True)
+    gathered, characters = [], 0
+    for _, sentence in sorted(rows):
+        if len(sentence.encode()) > tokenizer.MAX_SENTENCE_BYTES:
+            continue
+        characters += len(sentence)
+        if characters > bound:
+            break
+        gathered.append(sentence)
+    return gathered
+
+
+def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
+    """Train on the samples of all units and write the tokenizer into the corpus; returns the number of units."""
+    plan = Plan.load(work)
+    units = sorted(set(group[1]))
+    config = plan.config
+    with plan.reporting("tokenizer", 0):
+        paths = [plan.file("samples", unit, "parquet") for unit in units]
+        model = tokenizer.train(gather(paths, config.tokenizer.sample_characters), config.tokenizer)
+        longest = config.sequence_lengths[-1]
+        tokenizer.write_tokenizer(plan.corpus / "tokenizer", model, config.clean.unicode_form, longest)
+    return len(units)

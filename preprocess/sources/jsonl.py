@@ -1,0 +1,39 @@
+"""JSON lines, one document a line; the file may be compressed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from preprocess.records import DeadLetter, Document, Item, Unit, snippet
+from preprocess.sources.compressed import open_stream
+
+
+def read(unit: Unit) -> Iterator[Item]:
+    """The documents of a file. A line that cannot be read is a dead letter that names its number.
+
+    Raises:
+        InputError: a truncated or damaged compressed file.
+    """
+    with open_stream(Path(unit.path)) as (stream, _):
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield _item(line, f"{unit.source}/{unit.name}#{number}", unit.source)
+
+
+def _item(line: bytes, id: str, source: str) -> Item:
+    beginning = snippet(line[:1000].decode("utf-8", "backslashreplace"))
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the line", beginning)
+    except (ValueError, RecursionError) as error:
+        return DeadLetter(id, "read", "not-json", str(error), beginning)
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        return DeadLetter(id, "read", "no-text", 'expected an object whose "text" is a string', beginning)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        return DeadLetter(id, "read", "not-utf-8", f"half a surrogate pair at character {error.start}", beginning)
+    own_id = f":{value['id']}" if "id" in value else ""
+    return Document(id + own_id, source, str(value.get("title", "")), text, "plain")

@@ -1,0 +1,86 @@
+"""What a run will be: the figures that are printed are those of the run, and what can be wrong is found beforehand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import plan
+from pipeline.configfile import load_config
+from pipeline.errors import DigestError, InputError
+from pipeline.model import MaskedLM
+from pipeline.pretrain_config import ModelConfig, PretrainConfig
+from tests.conftest import flip_byte
+
+
+@pytest.mark.parametrize(("layers", "hidden", "heads", "intermediate", "positions", "vocabulary"), [
+    (1, 8, 2, 16, 18, 64),
+    (3, 12, 3, 20, 34, 101),
+    (2, 64, 4, 64, 130, 512),
+])  # fmt: skip
+def test_parameters_are_counted_as_the_model_has_them(
+    pretrain_yaml: Path, layers: int, hidden: int, heads: int, intermediate: int, positions: int, vocabulary: int
+) -> None:
+    geometry = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": positions,
+    }
+    config = load_config(PretrainConfig, pretrain_yaml, [f"model={json.dumps(geometry)}"])
+    model = MaskedLM(ModelConfig(**geometry), vocabulary)
+    assert plan.parameters(config, vocabulary) == sum(p.numel() for p in model.parameters())
+
+
+def test_roberta_base_has_its_published_size(pretrain_yaml: Path) -> None:
+    """transformers' RobertaForMaskedLM of roberta-base has 124,697,433 parameters, 768 of them the type embedding."""
+    config = load_config(PretrainConfig, pretrain_yaml, ["model={}"])
+    assert plan.parameters(config, 50_265) == 124_697_433 - 768
+
+
+def test_a_sound_run_passes_on_any_number_of_ranks(pretrain_yaml: Path) -> None:
+    for world_size, accumulated in ((1, 8), (2, 4), (8, 1)):
+        _, geometry = plan.check(load_config(PretrainConfig, pretrain_yaml), world_size)
+        assert geometry.gradient_accumulation_steps == accumulated
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch.train_micro_batch_size_per_gpu=3", "nearest: 6 or 9"),
+        ("batch.sequence_length=12", "not packed for sequences of 12 tokens; it has 16"),
+        ("corpus=nowhere", r"nowhere: no manifest\.json here; expected a finished corpus folder"),
+        ("deepspeed=nowhere.json", r"nowhere\.json: no such file"),
+        ("stop_at_step=11", "stop_at_step: 11 is behind schedule.total_steps 10"),
+    ],
+)
+def test_what_is_wrong_is_found_before_a_process_is_started(pretrain_yaml: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan.check(load_config(PretrainConfig, pretrain_yaml, [override]), 1)
+
+
+def test_a_shortened_corpus_is_found(pretrain_yaml: Path, corpus: Path) -> None:
+    path = corpus / "train-00001-of-00002.tokens"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(DigestError, match=r"train-00001-of-00002\.tokens: \d+ bytes, expected \d+ bytes"):
+        plan.check(load_config(PretrainConfig, pretrain_yaml), 1)
+
+
+def test_an_index_that_is_none_is_found(pretrain_yaml: Path, corpus: Path) -> None:
+    flip_byte(corpus / "valid-00000-of-00002.index", 8)
+    with pytest.raises(DigestError, match=r"valid-00000-of-00002\.index: not an index of a shard"):
+        plan.check(load_config(PretrainConfig, pretrain_yaml), 1)
+
+
+def test_the_plan_shows_the_arithmetic(pretrain_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan.show(load_config(PretrainConfig, pretrain_yaml), 2, "CPU")
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "8 sequences a step = 1 a micro-batch × 4 accumulated × 2 rank(s)",
+        "tokens a step 128",
+        "steps 10, of them 1 warm-up",
+        "(80 samples)",
+        "processes 2 on CPU",
+    ):
+        assert part in shown, part

@@ -1,0 +1,63 @@
+"""AdamW and its schedule: the rate of every step, and which parameters decay."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.model import MaskedLM
+from pipeline.optim import adamw, learning_rate
+from pipeline.pretrain_config import ModelConfig, OptimizerConfig, ScheduleConfig
+
+PEAK = 8e-4
+OPTIMIZER = OptimizerConfig(learning_rate=PEAK)
+
+
+def rates(total: int, warmup: float) -> list[float]:
+    schedule = ScheduleConfig(total_steps=total, warmup_fraction=warmup)
+    return [learning_rate(step, OPTIMIZER, schedule) for step in range(total)]
+
+
+def test_linear_warmup_and_linear_decay() -> None:
+    assert rates(10, 0.4) == pytest.approx(
+        [PEAK * x for x in (1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6)]
+    )
+
+
+def test_without_warmup_the_first_step_has_the_peak() -> None:
+    assert rates(4, 0.0) == pytest.approx([PEAK * x for x in (1, 3 / 4, 2 / 4, 1 / 4)])
+
+
+def test_warmup_all_the_way() -> None:
+    assert rates(4, 1.0) == pytest.approx([PEAK * x for x in (1 / 4, 2 / 4, 3 / 4, 1)])
+
+
+@given(st.integers(1, 400), st.floats(0, 1))
+def test_shape_of_the_schedule(total: int, warmup: float) -> None:
+    """No update is wasted (every rate is positive), the peak is reached and not exceeded, one rise and one fall."""
+    found = rates(total, warmup)
+    warmup_steps = ScheduleConfig(total_steps=total, warmup_fraction=warmup).warmup_steps
+    assert all(0 < rate < PEAK * (1 + 1e-12) for rate in found)
+    assert found[max(0, warmup_steps - 1)] == pytest.approx(PEAK, rel=1e-12)
+    assert found[:warmup_steps] == sorted(found[:warmup_steps])
+    assert found[warmup_steps:] == sorted(found[warmup_steps:], reverse=True)
+
+
+def test_the_rate_is_a_function_of_the_step_alone() -> None:
+    """Step 400,000 of a resumed run is asked without its predecessors."""
+    schedule = ScheduleConfig(total_steps=500_000, warmup_fraction=0.06)
+    assert learning_rate(29_999, OPTIMIZER, schedule) == PEAK
+    assert learning_rate(400_000, OPTIMIZER, schedule) == pytest.approx(PEAK * 100_000 / 470_000)
+    assert learning_rate(499_999, OPTIMIZER, schedule) == pytest.approx(PEAK / 470_000)
+
+
+def test_matrices_decay_and_biases_and_norms_do_not() -> None:
+    config = ModelConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2, intermediate_size=12)
+    model = MaskedLM(config, vocab_size=20)
+    optimizer = adamw(model, OptimizerConfig(learning_rate=PEAK, beta1=0.8, beta2=0.95, eps=1e-7, weight_decay=0.3))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay.keys() == set(names.values())  # each parameter, the tied embeddings once
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+    for name, value in decay.items():
+        assert value == (0.0 if name.endswith("bias") or "norm" in name else 0.3), name
+    assert {(g["lr"], g["betas"], g["eps"]) for g in optimizer.param_groups} == {(PEAK, (0.8, 0.95), 1e-7)}

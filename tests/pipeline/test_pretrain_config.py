@@ -1,0 +1,156 @@
+"""The settings of pretraining: what cannot be honoured is refused before anything runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipeline.configfile import dump_config, load_config
+from pipeline.errors import InputError
+from pipeline.pretrain_config import OWNED, PretrainConfig, ScheduleConfig, read_deepspeed_json
+
+MINIMAL = """\
+corpus: corpus
+output: run
+deepspeed: deepspeed.json
+batch: {train_batch_size: 8, train_micro_batch_size_per_gpu: 4, sequence_length: 128}
+optimizer: {learning_rate: 1e-3}
+schedule: {total_steps: 100}
+"""
+
+
+def load(tmp_path: Path, *overrides: str) -> PretrainConfig:
+    path = tmp_path / "pretrain.yaml"
+    path.write_text(MINIMAL)
+    return load_config(PretrainConfig, path, overrides)
+
+
+def test_the_defaults_are_roberta(tmp_path: Path) -> None:
+    """Liu et al. 2019, table 9 and section 3; the shares of BERT, section 3.1."""
+    config = load(tmp_path)
+    assert (config.optimizer.beta1, config.optimizer.beta2, config.optimizer.eps) == (0.9, 0.98, 1e-6)
+    assert (config.optimizer.weight_decay, config.optimizer.max_grad_norm) == (0.01, 0.0)
+    assert (config.masking.mlm_probability, config.masking.mask_share, config.masking.random_share) == (0.15, 0.8, 0.1)
+    assert (config.model.num_hidden_layers, config.model.hidden_size, config.model.max_position_embeddings) == (
+        12,
+        768,
+        514,
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model.num_attention_heads=5", "hidden_size 768 is not a multiple of num_attention_heads 5"),
+        ("masking.random_share=0.3", "mask_share 0.8 + random_share 0.3 is over 1"),
+        ("batch.sequence_length=513", "needs model.max_position_embeddings of at least 515, found 514"),
+        ("batch.train_batch_size=0", "batch.train_batch_size: found 0; expected greater than 0"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate: found 0; expected greater than 0"),
+        ("optimizer.learning_rate=.inf", "optimizer.learning_rate: found inf; expected a finite number"),
+        ("optimizer.beta1=1.0", "optimizer.beta1: found 1.0; expected less than 1"),
+        ("optimizer.beta2=1", "optimizer.beta2: found 1; expected less than 1"),
+        ("masking.mlm_probability=0", "masking.mlm_probability: found 0; expected greater than 0"),
+        ("masking.mlm_probability=1.5", "masking.mlm_probability: found 1.5; expected less than or equal to 1"),
+        ("schedule.warmup_fraction=-0.1", "schedule.warmup_fraction: found -0.1; expected greater than or equal to 0"),
+        ("resume=maybe", "resume: found 'maybe'; expected 'auto', 'must' or 'never'"),
+        ("seed=-1", "seed: found -1; expected greater than or equal to 0"),
+        (f"seed={2**64}", f"seed: found {2**64}; expected less than {2**63}"),
+        ("stop_at_step=0", "stop_at_step: found 0; expected greater than 0"),
+        ("cpu_ranks=0", "cpu_ranks: found 0; expected greater than 0"),
+        ("optimiser.learning_rate=1", "unknown key 'optimiser'; did you mean 'optimizer'?"),
+        ("batch.gradient_accumulation_steps=2", "unknown key 'batch.gradient_accumulation_steps'; accepted: "),
+    ],
+)  # fmt: skip
+def test_what_is_refused(tmp_path: Path, override: str, complaint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, override)
+    assert complaint in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_lies_on_the_edge_is_accepted(tmp_path: Path) -> None:
+    config = load(tmp_path, "batch.sequence_length=512", "masking.random_share=0.2", "schedule.warmup_fraction=1")
+    assert load(tmp_path, "masking.mlm_probability=1", "optimizer.beta1=0", "loader_workers=0", f"seed={2**63 - 1}")
+    assert config.schedule.warmup_steps == 100
+
+
+@given(st.integers(0, 100), st.integers(1, 3000))
+@example(7, 100)
+@example(14, 50)
+def test_warmup_is_a_fraction_in_decimal(percent: int, total: int) -> None:
+    """7 % of 100 steps are 7 steps, though 0.07 × 100 is 7.000000000000001 in binary."""
+    schedule = ScheduleConfig(total_steps=total, warmup_fraction=percent / 100)
+    assert schedule.warmup_steps == -(-percent * total // 100)
+
+
+def test_the_recipe_is_what_decides_the_weights(tmp_path: Path) -> None:
+    ours = load(tmp_path).recipe()
+    machine = "corpus=x output=x deepspeed=x cpu_ranks=4 loader_workers=0 resume=must stop_at_step=5"
+    cadence = "batch.train_micro_batch_size_per_gpu=2 evaluation.samples=9 checkpoint.keep_last=1"
+    for same in f"{machine} {cadence}".split():
+        assert load(tmp_path, same).recipe() == ours, same
+    model = "seed=1 model.num_hidden_layers=2 masking.mask_share=0.7 batch.sequence_length=64"
+    for other in f"{model} batch.train_batch_size=16 optimizer.beta2=0.9 schedule.total_steps=9".split():
+        assert load(tmp_path, other).recipe() != ours, other
+    assert json.loads(json.dumps(ours)) == ours  # it is compared with what a manifest's JSON holds
+
+
+def test_a_resolved_configuration_loads_again(tmp_path: Path) -> None:
+    config = load(tmp_path, "output='1e5'", "stop_at_step=7", "optimizer.eps=1e-12")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(PretrainConfig, path) == config
+
+
+def deepspeed(tmp_path: Path, settings: Any) -> Path:
+    path = tmp_path / "deepspeed.json"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_stages(tmp_path: Path, stage: int) -> None:
+    settings = {"zero_optimization": {"stage": stage}, "bf16": {"enabled": False}, "steps_per_print": 1}
+    assert read_deepspeed_json(deepspeed(tmp_path, settings)) == settings
+    assert read_deepspeed_json(deepspeed(tmp_path, {})) == {}
+
+
+@pytest.mark.parametrize("key", sorted(OWNED))
+def test_what_the_configuration_owns_is_a_clash(tmp_path: Path, key: str) -> None:
+    path = deepspeed(tmp_path, {key: 1, "steps_per_print": 1})
+    with pytest.raises(InputError) as caught:
+        read_deepspeed_json(path)
+    assert str(caught.value) == f"{path}: {key!r} belongs to the pretraining configuration: set {OWNED[key]} there"
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage: found 3; accepted: 0, 1, 2"),
+        ({"zero_optimization": {"stage": 7}}, "zero_optimization.stage: found 7; accepted: 0, 1, 2"),
+        ({"zero_optimization": {"stage": "1"}}, 'zero_optimization.stage: found "1"; accepted: 0, 1, 2'),
+        ({"zero_optimization": {"stage": True}}, "zero_optimization.stage: found true; accepted: 0, 1, 2"),
+        ({"zero_optimization": {"stage": [1]}}, "zero_optimization.stage: found [1]; accepted: 0, 1, 2"),
+        ({"zero_optimization": True}, "zero_optimization: found true; expected an object"),
+        ({"zero_optimization": None}, "zero_optimization: found null; expected an object"),
+        ({"zero_optimization": {"offload_optimizer": {}}}, "zero_optimization.offload_optimizer: offloading is not"),
+        ({"zero_optimization": {"offload_param": {}}}, "zero_optimization.offload_param: offloading is not supported"),
+        ({"fp16": {"enabled": True}}, "fp16.enabled: training runs in fp32; accepted: false"),
+        ({"bf16": {"enabled": "auto"}}, "bf16.enabled: training runs in fp32; accepted: false"),
+        ({"bf16": True}, "bf16: found true; expected an object"),
+    ],
+)
+def test_what_deepspeed_settings_are_refused(tmp_path: Path, settings: Any, complaint: str) -> None:
+    path = deepspeed(tmp_path, settings)
+    with pytest.raises(InputError) as caught:
+        read_deepspeed_json(path)
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+def test_several_clashes_name_the_same_one_in_every_process(tmp_path: Path) -> None:
+    path = deepspeed(tmp_path, dict.fromkeys(reversed(sorted(OWNED)), 1))
+    with pytest.raises(InputError, match="'gradient_accumulation_steps' belongs"):
+        read_deepspeed_json(path)

@@ -1,0 +1,128 @@
+"""Cleaners, each on the constructs it must take out and on those it must keep."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.clean import clean, gutenberg, markdown, unicode, wikitext
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("e\u0301", "\xe9"),
+        ("a\u200bb\xadc\ufeff\x07", "abc"),
+        (" a \t\xa0b  \n\n\n\n  c ", "a b\n\nc"),
+        ("a\u2581b", "a b"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ],
+)
+def test_unicode(raw: str, text: str) -> None:
+    assert unicode.normalise(raw) == text
+
+
+@given(st.text(), st.sampled_from(["NFC", "NFKC"]))
+def test_unicode_is_idempotent(text: str, form: str) -> None:
+    once = unicode.normalise(text, form)  # type: ignore[arg-type]
+    assert unicode.normalise(once, form) == once  # type: ignore[arg-type]
+    assert unicodedata.is_normalized(form, once)  # type: ignore[arg-type]
+    assert not any(unicodedata.category(character) == "Cc" for character in once.replace("\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("'''Bold''' and ''italic''.", "Bold and italic."),
+        ("a{{b|{{c}}|d={{e|{{f}}}}}} g", "a g"),
+        ("see [[target|the words]] and [[Plain]]s", "see the words and Plains"),
+        ("[[File:a.jpg|thumb|A [[nested]] caption with {{x}}]]After", "After"),
+        ("text<ref name=a>{{cite|b}}</ref> more<ref name=a /> end", "text more end"),
+        ("[[Category:Things]]\n[[fr:Chose]]\nx", "x"),
+        ("before\n{| class=x\n|-\n| a || {{b}}\n{|\n| inner\n|}\n|}\nafter", "before\n\nafter"),
+        ("about {{convert|5|km|mi}} away", "about 5 km away"),
+        ("<nowiki>{{kept}}</nowiki> &amp; <!-- gone {{ -->x", "kept & x"),
+        ("[http://example.org words]", "words"),
+        ("a (; {{x}}) b ({{y}}) c", "a b c"),
+        ("== H ==\ntext\n== References ==\n* a\n=== Sub ===\nb\n== Next ==\nc", "H\n\ntext\n\nNext\n\nc"),
+        ("== Empty ==\n== Full ==\ntext", "Full\n\ntext"),
+        ("open {{never closed\nthe rest stays", "open the rest stays"),
+        ("stray }} and ]] closers", "stray and closers"),
+        ("<ref>never closed, text stays", "never closed, text stays"),
+        ("<math>x^{2}</math>y", "y"),
+        ("* one\n** two\n# three", "one\ntwo\nthree"),
+        ("__NOTOC__x", "x"),
+    ],
+)
+def test_wikitext(raw: str, text: str) -> None:
+    assert clean(raw, "wikitext", "NFC") == text
+
+
+_PIECES = [
+    "{{",
+    "}}",
+    "[[",
+    "]]",
+    "{|",
+    "|}",
+    "\n",
+    "|",
+    "a b",
+    "<ref>",
+    "</ref>",
+    "<ref/>",
+    "'''",
+    "==",
+    "[",
+    "]",
+    "<!--",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=40))
+def test_wikitext_leaves_no_marks_whatever_is_left_open(pieces: list[str]) -> None:
+    text = wikitext.clean("".join(pieces))
+    assert not any(mark in text for mark in ("{{", "}}", "<ref", "[[", "]]"))
+
+
+@pytest.mark.parametrize("piece", ["{{a|", "[[File:", "<ref>", "{|\n", "}}", "<!-- ", "'''"])
+def test_wikitext_takes_linear_time_on_hostile_pages(piece: str) -> None:
+    begin = time.perf_counter()
+    wikitext._drop_nested(wikitext._drop_elements(piece * 50_000))
+    assert time.perf_counter() - begin < 5
+
+
+def test_markdown() -> None:
+    raw = (
+        "# A *Play*\n\n**NAME**  \nFirst verse,  \nsecond _verse_.\n\nSoft\nwrap with `code`.\n\n* item\n* item two\n\n"
+        "> quote\n\n---\n\n_\\[Aside]_ x [link](http://a) ![alt](b.png) snake_case_name 2 * 3\n\n```\nfence\n```\n"
+    )
+    assert clean(raw, "markdown", "NFC") == (
+        "A Play\n\nNAME\nFirst verse,\nsecond verse.\n\nSoft wrap with code.\n\nitem\nitem two\n\n"
+        "quote\n\n[Aside] x link alt snake_case_name 2 * 3\n\nfence"
+    )
+
+
+def test_markdown_hard_breaks_with_any_line_end() -> None:
+    assert markdown.mark_hard_breaks("a  \r\nb  \nc") == "a\\\r\nb\\\nc"
+
+
+def test_gutenberg() -> None:
+    raw = (
+        "The Project Gutenberg eBook of X\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nProduced by Y\n\n"
+        "It was a long paragraph that had been\nwrapped at some width by a careful\nhand.\n\n"
+        "A short verse,\nand another.\nEnd.\n\n"
+        "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nLicence"
+    )
+    assert clean(raw, "book", "NFC") == (
+        "It was a long paragraph that had been wrapped at some width by a careful hand.\n\n"
+        "A short verse,\nand another.\nEnd."
+    )
+
+
+@given(st.text(alphabet="ab \n", max_size=80))
+def test_unwrap_changes_nothing_but_line_ends(text: str) -> None:
+    assert gutenberg.unwrap(text).split() == text.split()

@@ -1,0 +1,225 @@
+"""The whole of preprocessing on small files: what is in a corpus, what its bytes follow from, and failures."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+from tokenizers import Tokenizer
+
+from pipeline.errors import DigestError, InputError
+from pipeline.files import TEMPORARY, file_sha256
+from pipeline.shards import SPLITS, Corpus, map_index, shard_name
+from preprocess.run import run
+from tests.preprocess.small import prose, small_config, write_raw
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    write_raw(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("made") / "corpus"
+    assert run(small_config(raw, output)) == output
+    return output
+
+
+def test_corpus_holds_every_good_document_once(corpus: Path) -> None:
+    opened = Corpus(corpus)
+    opened.verify()
+    counts = opened.manifest["counts"]
+    assert {key: counts[key] for key in ("read", "kept", "duplicates")} == {"read": 31, "kept": 25, "duplicates": 1}
+    assert counts["skipped"] == {"other-namespace": 1, "redirect": 1}
+    assert counts["dead_letters"] == {"no-text": 1, "not-utf-8": 1, "too-short": 1}
+    assert counts["sources"]["lines"]["duplicates"] == 1
+    splits = opened.manifest["splits"]
+    assert sum(splits[split]["documents"] for split in SPLITS) == 25
+    assert all(splits[split]["documents"] > 0 for split in SPLITS)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(corpus / "tokenizer" / "spm.model"))
+    texts = []
+    for split in SPLITS:
+        for shard in range(splits[split]["shards"]):
+            name = shard_name(split, shard, splits[split]["shards"])
+            tokens = np.fromfile(corpus / f"{name}.tokens", "<u2")
+            bounds = map_index(corpus / f"{name}.index")["documents"].tolist()
+            assert bounds[-1] == len(tokens)
+            assert [tokens[end - 1] for end in bounds[1:]] == [2] * (len(bounds) - 1)
+            texts += [processor.decode(tokens[a : b - 1].tolist()) for a, b in itertools.pairwise(bounds)]
+    expected = [f"Page link {prose(n)}" for n in range(12)] + [prose(100 + n) for n in range(4)]
+    expected += [f"Book {n} BALA {prose(200 + n)}" for n in range(2)] + [prose(300 + n) for n in range(7)]
+    assert sorted(texts) == sorted(" ".join(text.split()) for text in expected)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("length", [32, 64])
+def test_samples_read_back_to_all_tokens(corpus: Path, split: str, length: int) -> None:
+    opened = Corpus(corpus)
+    summary = opened.manifest["splits"][split]
+    samples = opened.split(split, length)
+    rows = samples.read(np.arange(len(samples)))
+    assert rows.shape == (summary["samples"][str(length)], length)
+    padding = float((rows == 1).mean())
+    assert summary["fill_rate"][str(length)] == pytest.approx(1 - padding, abs=1e-6)
+    assert not ((rows == 0)[:, 1:]).any()
+    assert (rows[:, 0] == 0).all()
+    ordinary = int((rows > 4).sum())
+    assert ordinary == summary["tokens"] - summary["documents"]
+
+
+def test_manifest_says_where_it_comes_from_and_holds_no_path(corpus: Path, raw: Path) -> None:
+    manifest = json.loads((corpus / "manifest.json").read_bytes())
+    assert manifest["tokenizer"]["fingerprint"] == file_sha256(corpus / "tokenizer" / "tokenizer.json")
+    assert manifest["tokenizer"]["mismatching_documents"] == 0
+    names = {entry["name"]: entry["sha256"] for entry in manifest["inputs"]}
+    assert names["wiki.xml.bz2"] == file_sha256(raw / "wiki.xml.bz2")
+    assert len(names) == 9
+    assert set(manifest["files"]) == set(digests(corpus)) - {"manifest.json"}
+    for path in corpus.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert str(raw.parent).encode() not in data
+            assert os.uname().nodename.encode() not in data
+
+
+def test_dead_letters_and_card(corpus: Path) -> None:
+    letters = [json.loads(line) for line in (corpus / "dead-letters" / "books.jsonl").read_text().splitlines()]
+    assert [(letter["id"], letter["rule"]) for letter in letters] == [("books/latin1.txt", "not-utf-8")]
+    assert (corpus / "dead-letters" / "wikipedia.jsonl").read_text() == ""
+    card = (corpus / "DATASET_CARD.md").read_text()
+    assert card.startswith("---\nlicense: other\n")
+    assert "| wikipedia | wikipedia | 12 | CC0 | nobody |" in card
+    assert Corpus(corpus).manifest["corpus_digest"] in card
+
+
+def test_both_tokenizers_agree_on_the_corpus_folder(corpus: Path) -> None:
+    fast = Tokenizer.from_file(str(corpus / "tokenizer" / "tokenizer.json"))
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(corpus / "tokenizer" / "spm.model"))
+    assert fast.encode("Bala dede.").ids == [0, *processor.encode("Bala dede."), 2]
+
+
+def test_same_bytes_with_worker_processes_another_folder_and_order(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(raw, moved)
+    config = small_config(moved, tmp_path / "corpus")
+    shuffled = [
+        source.model_copy(update={"paths": source.paths[::-1] + source.paths[:1]}) for source in config.sources[::-1]
+    ]
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    run(config.model_copy(update={"sources": shuffled}), options)
+    assert digests(tmp_path / "corpus") == digests(corpus)
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+def test_attribution_and_a_duplicate_leave_the_corpus_digest(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "raw"
+    shutil.copytree(raw, moved)
+    (moved / "books" / "zz-again.txt").write_bytes((moved / "books" / "book-1.txt").read_bytes())
+    config = small_config(moved, tmp_path / "corpus")
+    thanks = [source.model_copy(update={"attribution": "somebody else"}) for source in config.sources]
+    run(config.model_copy(update={"sources": thanks}))
+    ours, theirs = Corpus(tmp_path / "corpus").manifest, Corpus(corpus).manifest
+    assert ours["corpus_digest"] == theirs["corpus_digest"]
+    assert ours["digest"] != theirs["digest"]
+    assert ours["counts"]["duplicates"] == 2
+
+
+def test_again_is_up_to_date_and_another_recipe_is_refused(
+    corpus: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digests(corpus)
+    run(small_config(raw, corpus))
+    assert "up to date" in capsys.readouterr().err
+    with pytest.raises(
+        InputError, match=r"a corpus already, and it differs in config\.seed, config\.shards\.train; give"
+    ):
+        run(small_config(raw, corpus, seed=6, shards={"train": 4, "valid": 2}))
+    assert digests(corpus) == before
+
+
+def test_output_that_is_no_corpus_or_is_damaged(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").touch()
+    with pytest.raises(InputError, match=r"no manifest\.json here"):
+        run(small_config(raw, tmp_path / "mine"))
+    assert (tmp_path / "mine" / "precious.txt").exists()
+    shutil.copytree(corpus, tmp_path / "copy")
+    shard = tmp_path / "copy" / "train-00000-of-00003.tokens"
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DigestError, match=r"train-00000-of-00003\.tokens: SHA-256 \w+, expected \w+"):
+        run(small_config(raw, tmp_path / "copy"))
+
+
+def test_killed_run_leaves_nothing_to_read_and_the_next_one_succeeds(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    output = tmp_path / "corpus"
+    config = small_config(raw, output)
+    code = (
+        "import sys; from preprocess.config import CorpusConfig; from preprocess.run import run;"
+        "run(CorpusConfig.model_validate_json(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json()], stderr=subprocess.DEVNULL)
+    work = tmp_path / f"{TEMPORARY}corpus"
+    while not list(work.glob("documents/unit-0000[3-9].json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    with pytest.raises(InputError, match="another run is writing it now"):
+        run(config)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert work.exists()
+    assert not output.exists()
+    (work / "corpus" / "left-over").touch()
+    run(config)
+    assert digests(output) == digests(corpus)
+    assert not work.exists()
+
+
+def fails(raw: Path, tmp_path: Path, message: str, **changes: Any) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        run(small_config(raw, tmp_path / "corpus", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "corpus").exists()
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+def test_inputs_that_cannot_become_a_corpus(raw: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "cut.bz2"
+    dump.write_bytes((raw / "wiki.xml.bz2").read_bytes()[:-200])
+    fails(raw, tmp_path, r"cut\.bz2: truncated", sources=[{"type": "wikipedia", "paths": [str(dump)]}])
+    latin = [{"type": "text", "paths": [str(raw / "books" / "latin1.txt")]}]
+    fails(raw, tmp_path, "no valid document in 1 input files; found 1 not-utf-8", sources=latin)
+    fails(raw, tmp_path, "the valid split is empty: none of 26 documents", split={"valid": 1e-9})
+    fails(raw, tmp_path, "the train split is empty", split={"valid": 1 - 1e-9})
+    fails(raw, tmp_path, r"can have \d+ at most", tokenizer={"vocab_size": 20000, "sample_characters": 40000})
+
+
+def test_losing_running_mode_and_unknown_runner_are_refused(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--runner: Unexpected pipeline runner: FnRunner"):
+        run(small_config(raw, tmp_path / "corpus"), ["--runner=FnRunner"])
+    with pytest.raises(InputError, match="multi_threading, in which Beam's local runner drops elements"):
+        run(small_config(raw, tmp_path / "corpus"), ["--direct_running_mode=multi_threading"])
+
+
+def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(prose(number) + " The word <mask> is here.")
+    sources = [{"type": "text", "paths": [str(tmp_path / "*.txt")]}]
+    fails(tmp_path, tmp_path, "differ on 20 of 20 documents.*special tokens", sources=sources)

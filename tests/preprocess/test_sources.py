@@ -1,0 +1,137 @@
+"""Reading raw files: what becomes a document, what is refused, and what stops the run with one line."""
+
+import bz2
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.configfile import load_config
+from pipeline.errors import InputError
+from preprocess import sources
+from preprocess.config import BooksSource, CorpusConfig, JsonlSource, Source, TextSource, WikipediaSource
+from preprocess.records import DeadLetter, Document, Item, Skipped
+from tests.preprocess.small import dump, page
+
+
+def items(source: Source) -> list[Item]:
+    return [item for unit in sources.list_units([source]) for item in sources.read(unit)]
+
+
+def wikipedia(path: Path) -> list[Item]:
+    return items(WikipediaSource(paths=[str(path)]))
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
+def test_wikipedia_by_content_not_by_name(tmp_path: Path, compress: Any) -> None:
+    pages = [page(1, "one & <two>"), page(2, "", redirect=True), page(3, "talk", namespace=1)]
+    (tmp_path / "dump").write_bytes(compress(dump(pages).encode()))
+    document, redirect, other = wikipedia(tmp_path / "dump")
+    assert document == Document("wikipedia/dump#1", "wikipedia", "Page 1", "one & <two>", "wikitext")
+    assert redirect == Skipped("redirect")
+    assert other == Skipped("other-namespace")
+
+
+def test_multistream_dump_is_read_to_its_end(tmp_path: Path) -> None:
+    text = dump([page(n, "text") for n in range(4)]).encode()
+    middle = len(text) // 2
+    (tmp_path / "dump.bz2").write_bytes(bz2.compress(text[:middle]) + bz2.compress(text[middle:]))
+    assert len(wikipedia(tmp_path / "dump.bz2")) == 4
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_truncated_dump_names_file_and_byte(tmp_path: Path, compress: Any, part: float) -> None:
+    data = compress(dump([page(n, str(hash(n)) * 50) for n in range(200)]).encode())
+    path = tmp_path / "dump"
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(
+        InputError, match=rf"^{path}: truncated.* after \d+ pages, at byte \d+ of {path.stat().st_size}$"
+    ):
+        wikipedia(path)
+
+
+def test_damaged_stream_and_foreign_xml(tmp_path: Path) -> None:
+    data = bytearray(bz2.compress(dump([page(1, "x" * 1000)]).encode()))
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(InputError, match="damaged compressed stream"):
+        wikipedia(tmp_path / "a")
+    (tmp_path / "b").write_text("<html></html>")
+    with pytest.raises(InputError, match="its root is <html>, not <mediawiki>"):
+        wikipedia(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("none.txt", "no such file"), ("*.none", "matches no file"), ("empty.txt", "empty file"), ("folder", "a folder")],
+)
+def test_missing_inputs(tmp_path: Path, pattern: str, message: str) -> None:
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=message):
+        sources.list_units([TextSource(paths=[str(tmp_path / pattern)])])
+
+
+def test_units_are_sorted_and_independent_of_the_folder(tmp_path: Path) -> None:
+    for name in ("x/b.txt", "x/y/a.txt", "x/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    globs = [str(tmp_path / "x" / "y" / "*"), str(tmp_path / "x" / "*.txt"), str(tmp_path / "x" / "a.txt")]
+    units = sources.list_units([TextSource(name="z", paths=globs), BooksSource(name="m", paths=globs[:1])])
+    assert [(unit.number, unit.source, unit.name) for unit in units] == [
+        (0, "m", "a.txt"), (1, "z", "a.txt"), (2, "z", "b.txt"), (3, "z", "y/a.txt")
+    ]  # fmt: skip
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfgood")
+    letter, document = items(TextSource(paths=[str(tmp_path / "*.txt")]))
+    assert isinstance(letter, DeadLetter)
+    assert (letter.id, letter.rule) == ("text/a.txt", "not-utf-8")
+    assert "at byte 3" in letter.error
+    assert letter.snippet == "caf\\xe9"
+    assert isinstance(document, Document)
+    assert document.text == "good"
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "a", "id": 7, "title": "t"}',
+        b"",
+        b"{",
+        b'{"text": 1}',
+        b'"text"',
+        b'{"text": "\xff"}',
+        b'{"text": "\\ud800"}',
+    ]
+    (tmp_path / "a.jsonl").write_bytes(gzip.compress(b"\n".join(lines)))
+    document, *letters = items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
+    assert document == Document("jsonl/a.jsonl#1:7", "jsonl", "t", "a", "plain")
+    assert [(letter.id[-2:], letter.rule) for letter in letters if isinstance(letter, DeadLetter)] == [
+        ("#3", "not-json"), ("#4", "no-text"), ("#5", "no-text"), ("#6", "not-utf-8"), ("#7", "not-utf-8")
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes()[:-12])
+    with pytest.raises(InputError, match=r"a\.jsonl: truncated"):
+        items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sources: [{type: text, path: [a]}]", r"unknown key 'sources.0.path'.*did you mean 'paths'"),
+        ("sources: [{type: txt, paths: [a]}]", "sources.0"),
+        ("sources: [{type: text, paths: [a]}, {type: text, paths: [b]}]", "two sources are named 'text'"),
+        ("sources: [{type: text, name: a/b, paths: [a]}]", "a source's name is made of letters"),
+        ("sources: [{type: text, paths: [a]}]\nsequence_lengths: [512, 128]", "expected increasing numbers"),
+        ("sources: [{type: text, paths: [a]}]\nsplit: {valid: 1.5}", "split.valid: found 1.5"),
+        ("sources: [{type: text, paths: [a]}]\ntokenizer: {vocab_sise: 8}", "did you mean 'vocab_size'"),
+    ],
+)
+def test_configuration_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "corpus.yaml"
+    path.write_text(f"output: out\n{text}\n")
+    with pytest.raises(InputError, match=message):
+        load_config(CorpusConfig, path)

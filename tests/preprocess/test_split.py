@@ -1,0 +1,59 @@
+"""Splits, shards and duplicates follow from content alone."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.config import FilterConfig, ShardsConfig
+from preprocess.dedup import Claim, content_hash, key_of, losers
+from preprocess.filters import refuse
+from preprocess.split import shard_key, shard_of, split_of
+
+HASHES = [content_hash(str(number)) for number in range(4000)]
+
+
+def test_split_takes_its_fraction_and_a_larger_one_only_adds() -> None:
+    small = {hash for hash in HASHES if split_of(hash, 1, 0.05) == "valid"}
+    large = {hash for hash in HASHES if split_of(hash, 1, 0.10) == "valid"}
+    assert small < large
+    assert 140 < len(small) < 260
+    assert small != {hash for hash in HASHES if split_of(hash, 2, 0.05) == "valid"}
+
+
+def test_shards_are_even_and_of_the_split() -> None:
+    shards = ShardsConfig(train=4, valid=2)
+    counts = dict.fromkeys(range(6), 0)
+    for hash in HASHES:
+        key = shard_key(hash, 1, 0.3, shards)
+        counts[key] += 1
+        assert shard_of(key, shards)[0] == split_of(hash, 1, 0.3)
+    assert all(500 < counts[key] < 900 for key in counts)
+    assert [shard_of(key, shards) for key in (0, 3, 4, 5)] == [
+        ("train", 0, 4), ("train", 3, 4), ("valid", 0, 2), ("valid", 1, 2)
+    ]  # fmt: skip
+
+
+def test_content_hash_is_blind_to_case_and_spacing_only() -> None:
+    assert content_hash("A  b\n\nC") == content_hash("a B c")
+    assert content_hash("a b") != content_hash("ab")
+    assert 0 <= key_of("f" * 64) < 2**63
+
+
+@given(st.lists(st.tuples(st.sampled_from("pq"), st.text("abc", min_size=1, max_size=3)), unique_by=lambda c: c[1]))
+def test_the_smallest_id_of_each_hash_stays(pairs: list[tuple[str, str]]) -> None:
+    claims = [Claim(hash, id, 0, 1) for hash, id in pairs]
+    found = losers(random.Random(0).sample(claims, len(claims)))
+    assert found == losers(claims)
+    lost = {loser.id for _, loser in found}
+    for hash in "pq":
+        ids = [claim.id for claim in claims if claim.hash == hash]
+        assert [id for id in ids if id not in lost] == ([min(ids)] if ids else [])
+        assert all(loser.kept == min(ids) for _, loser in found if loser.id in ids)
+
+
+@pytest.mark.parametrize(("text", "rule"), [("", "empty"), ("a" * 9, "too-short"), ("a" * 10, None)])
+def test_filters(text: str, rule: str | None) -> None:
+    refused = refuse(text, FilterConfig(min_characters=10))
+    assert (refused[0] if refused else None) == rule
