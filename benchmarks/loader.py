@@ -59,9 +59,8 @@ def main(corpus: Path) -> None:
     collator = DataCollatorForLanguageModeling(tokenizer_of(split), mlm_probability=0.15)
     samples = samples_of(split, 4096)
     picks = np.random.default_rng(0).permutation(len(samples))
-    peer_batches = [
-        [{"input_ids": samples[i]} for i in picks[b : b + MICRO]] for b in range(0, len(picks) - MICRO, MICRO)
-    ]
+    starts = range(0, len(picks) - MICRO, MICRO)
+    peer_batches = [[{"input_ids": samples[i]} for i in picks[first : first + MICRO]] for first in starts]
 
     def ours() -> None:
         for step in range(STEPS):

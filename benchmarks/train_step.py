@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -99,20 +100,15 @@ def theirs(corpus: Path) -> list[float]:
             data_collator=DataCollatorForLanguageModeling(tokenizer_of(split), mlm_probability=0.15),
             callbacks=[Clock()],
         ).train()
-    return [after - before for before, after in zip(moments, moments[1:], strict=False)][WARM_UP:]
+    return [after - before for before, after in pairwise(moments)][WARM_UP:]
 
 
 def measure(side: str, corpus: Path) -> float:
     """Tokens a second of one side, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.train_step", side, str(corpus)]
     threads = str(len(os.sched_getaffinity(0)))
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": threads},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return MICRO * ACCUMULATED * LENGTH / median(json.loads(done.stdout.splitlines()[-1]))

@@ -60,11 +60,10 @@ def _copy(ours: dict[str, Tensor], mine: str, theirs: dict[str, Tensor], their: 
         theirs[f"{their}.{kind}"] = ours[f"{mine}.{kind}"]
 
 
-def hugging_face_config(config: ModelConfig, corpus: Corpus) -> RobertaConfig:
-    ids = corpus.special_ids
-    geometry = config.model_dump()
+def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int]) -> RobertaConfig:
+    geometry = config.model_dump(exclude={"position_init"})
     return RobertaConfig(
-        vocab_size=corpus.vocab_size,
+        vocab_size=vocab_size,
         bos_token_id=ids["bos"],
         pad_token_id=ids["pad"],
         eos_token_id=ids["eos"],
@@ -109,7 +108,7 @@ def export(run_path: Path, output: Path) -> Path:
     check_provenance(manifest, stamp(config, corpus), folder)
     if output.exists():
         if _is_export_of(output, manifest):
-            console.print(f"{output}: already the export of {folder}", markup=False)
+            console.print(f"{output}: already the export of {folder}", markup=False, soft_wrap=True)
             return output
         raise InputError(f"{output}: exists already; remove it or choose another name")
     model = MaskedLM(config.model, corpus.vocab_size)
@@ -125,7 +124,7 @@ def export(run_path: Path, output: Path) -> Path:
         publish_folder(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    console.print(f"{output}: {folder} exported; logits equal within {difference:.1e}", markup=False)
+    console.print(f"{output}: {folder} exported; logits equal within {difference:.1e}", markup=False, soft_wrap=True)
     _show_example(output, held_out, console)
     return output
 
@@ -136,7 +135,7 @@ def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
-    exported = RobertaForMaskedLM(hugging_face_config(config.model, corpus))
+    exported = RobertaForMaskedLM(hugging_face_config(config.model, corpus.vocab_size, corpus.special_ids))
     missing = exported.load_state_dict(to_hugging_face(model), strict=False)
     assert not missing.unexpected_keys
     assert set(missing.missing_keys) <= {
@@ -197,5 +196,5 @@ def _show_example(output: Path, held_out: HeldOut, console: Console) -> None:
     hidden, words[place] = words[place], tokenizer.mask_token
     guesses = fill(" ".join(words), top_k=5)
     said = ", ".join(f"{guess['token_str'].strip()} ({guess['score']:.0%})" for guess in guesses)
-    console.print(f"fill-mask: {' '.join(words)}", markup=False)
-    console.print(f"  it was {hidden!r}; the model says {said}", markup=False)
+    console.print(f"fill-mask: {' '.join(words)}", markup=False, soft_wrap=True)
+    console.print(f"  it was {hidden!r}; the model says {said}", markup=False, soft_wrap=True)

@@ -176,7 +176,10 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder}: no {MANIFEST} here; expected a finished {kind} folder")
-    manifest = read_json(path)
+    try:
+        manifest = read_json(path)
+    except InputError as error:
+        raise DigestError(str(error)) from None  # what we write is JSON: it was damaged since
     if manifest.get("kind") != kind:
         raise InputError(f"{path}: kind {manifest.get('kind')!r}, expected {kind!r}")
     if manifest.get("format") != version:

@@ -37,7 +37,7 @@ class Metrics:
 
     def say(self, message: str) -> None:
         """A line for people."""
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, soft_wrap=True)
 
     def train(self, step: int, values: dict[str, Any]) -> None:
         """The counters of a finished step (from 1)."""

@@ -6,6 +6,8 @@ The same function as `transformers.RobertaForMaskedLM`, laid out for speed: one 
 Shape suffixes: B batch, T tokens, D hidden, V vocabulary, H heads, N predicted tokens.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,6 +71,13 @@ class Embeddings(nn.Module):
         return hidden_BTD
 
 
+def sinusoids(positions: int, hidden_size: int) -> Tensor:
+    """Sines and cosines of geometric wavelengths, (positions, D), in [−1, 1] (Vaswani et al. 2017, section 3.5)."""
+    frequencies = 10_000.0 ** (-torch.arange(0, hidden_size, 2) / hidden_size)
+    angles = torch.arange(positions)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :hidden_size]
+
+
 class MaskedLMHead(nn.Module):
     """Dense, GELU, norm, then the tied word embeddings and a bias."""
 
@@ -103,6 +112,9 @@ class MaskedLM(nn.Module):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.embeddings.word.weight[PAD_ID].zero_()
+            if config.position_init == "sinusoidal":
+                self.embeddings.position.weight.copy_(sinusoids(*self.embeddings.position.weight.shape))
+                self.embeddings.position.weight.mul_(config.initializer_range * math.sqrt(2))  # as far spread as normal
 
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None, positions_N: Tensor) -> Tensor:
         """Logits of the predicted positions.

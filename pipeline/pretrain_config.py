@@ -29,6 +29,9 @@ class ModelConfig(Config):
     attention_probs_dropout_prob: Share = 0.1
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
+    # how the learned positions begin: `normal` as published; `sinusoidal` leaves the unigram plateau in a tenth of the
+    # tokens where these are few, since a neighbour is then the same rotation everywhere
+    position_init: Literal["normal", "sinusoidal"] = "normal"
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelConfig":

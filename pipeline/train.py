@@ -9,6 +9,7 @@ weights → `checkpoint.save`. Every random choice is a function of (seed, corpu
 count has to be restored to go on.
 """
 
+import resource
 import signal
 import sys
 import time
@@ -134,6 +135,7 @@ def train(trainer: Trainer) -> None:
                 "grad_norm": trainer.engine.grad_norm(),
                 "predicted_tokens": predicted,
                 "tokens_per_second": tokens / (time.perf_counter() - begin),
+                "peak_memory_bytes": peak_memory(trainer.device),
                 **trainer.consumed(done),
             })  # fmt: skip
             stop = (stop or done == config.stop_at_step) and done < last
@@ -146,6 +148,13 @@ def train(trainer: Trainer) -> None:
                 raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
     finally:
         metrics.close()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes this rank has held: of the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(config_path: Path) -> int:

@@ -1,0 +1,119 @@
+"""The commands as a user types them: the real launcher, real ranks, a real signal, then the export."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from pipeline.run_folder import RunFolder
+from tests.conftest import flip_byte
+from tests.text import text_corpus
+
+COMMAND = [sys.executable, "-m", "launch.cli"]
+
+
+def kilobatch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of generated text, and a configuration of two ranks that would train for a long time."""
+    folder = tmp_path_factory.mktemp("launcher")
+    text_corpus(folder)
+    (folder / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
+    config = {
+        "corpus": str(folder / "corpus"),
+        "output": str(folder / "run"),
+        "model": {
+            "num_hidden_layers": 1,
+            "hidden_size": 16,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 34,
+        },
+        "batch": {"train_batch_size": 16, "train_micro_batch_size_per_gpu": 4, "sequence_length": 32},
+        "optimizer": {"learning_rate": 1e-3},
+        "schedule": {"total_steps": 100_000},
+        "deepspeed": str(folder / "zero1.json"),
+        "cpu_ranks": 2,
+    }
+    (folder / "pretrain.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every live process whose command line names this folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if any(str(folder) in word for word in process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def test_a_stop_signal_saves_and_the_command_goes_on(folder: Path) -> None:
+    config, run = str(folder / "pretrain.yaml"), RunFolder(folder / "run")
+    shared_memory = set(os.listdir("/dev/shm"))  # noqa: PTH208
+    command = subprocess.Popen(
+        [*COMMAND, "pretrain", config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while not (run.metrics.is_file() and run.metrics.read_text().count('"train"') >= 3):
+        assert time.monotonic() < deadline
+        assert command.poll() is None, command.communicate()[1]
+        time.sleep(0.2)
+    command.send_signal(signal.SIGTERM)
+    _, errors = command.communicate(timeout=120)
+    assert command.returncode == 75, errors
+    assert errors.count("\n") == 1, errors
+    assert "run it again to go on" in errors
+    assert not processes_of(folder)
+    assert not {name for name in set(os.listdir("/dev/shm")) - shared_memory if "deepspeed" in name}  # noqa: PTH208
+    (stopped,) = run.steps()
+    last = str(stopped + 2)
+    changed = kilobatch("pretrain", config, f"schedule.total_steps={last}")
+    assert changed.returncode == 2  # another schedule is another run
+    assert f"schedule.total_steps = 100000, the configuration says {last}" in changed.stderr
+    again = kilobatch("pretrain", config, f"stop_at_step={last}")
+    assert again.returncode == 75, again.stderr
+    assert f"steps {stopped} to 100000" in " ".join(again.stdout.split())
+    assert run.steps() == [stopped, stopped + 2]
+
+
+def test_the_export_loads_as_hugging_face_loads_it_and_says_what_it_is(folder: Path) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    done = kilobatch("export", str(folder / "run"), str(folder / "model"))
+    assert done.returncode == 0, done.stderr
+    assert "logits equal within" in done.stdout
+    assert "fill-mask:" in done.stdout
+    model = AutoModelForMaskedLM.from_pretrained(folder / "model", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model", local_files_only=True)
+    encoded = tokenizer(f"a {tokenizer.mask_token} b", return_tensors="pt")
+    assert torch.isfinite(model(**encoded).logits).all()
+    assert {"README.md", "provenance.json", "model.safetensors"} <= {path.name for path in (folder / "model").iterdir()}
+    again = kilobatch("export", str(folder / "run"), str(folder / "model"))
+    assert again.returncode == 0
+    assert "already the export" in " ".join(again.stdout.split())
+    other = kilobatch("export", str(folder / "run"), str(folder / "corpus"))
+    assert other.returncode == 2
+    assert other.stderr.count("\n") == 1
+
+
+def test_a_flipped_byte_in_a_shard_is_refused_before_anything_starts(folder: Path) -> None:
+    shard = folder / "corpus" / "train-00001-of-00002.tokens"
+    flip_byte(shard, 10)
+    for command in (["corpus", "verify", str(folder / "corpus")], ["pretrain", str(folder / "pretrain.yaml")]):
+        refused = kilobatch(*command)
+        assert refused.returncode == 3
+        assert refused.stderr.startswith(f"kilobatch: {shard}: SHA-256 ")
+        assert "expected " in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    flip_byte(shard, 10)

@@ -1,0 +1,118 @@
+"""Runs that stop and go on: bit-identical at the same world size, sample for sample at another (laws 1 and 4)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.checkpoint import Pieces
+from pipeline.run_folder import RunFolder, verify_checkpoint
+from tests.conftest import flip_byte
+from tests.ranks import pretrain
+from tests.tiny import tiny_corpus
+
+SETTINGS = ["schedule.total_steps=6", "batch.train_batch_size=16", "batch.train_micro_batch_size_per_gpu=2"]
+SETTINGS += [
+    "evaluation.every_steps=3",
+    "checkpoint.every_steps=2",
+    "checkpoint.keep_last=9",
+    "optimizer.learning_rate=1e-2",
+]
+
+
+def run_of(folder: Path) -> list[str]:
+    return [*SETTINGS, f"output={folder}"]
+
+
+def files(run: Path, step: int) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint."""
+    manifest = verify_checkpoint(RunFolder(run).checkpoint(step))
+    return {name: entry["sha256"] for name, entry in manifest["files"].items()}
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    folder = RunFolder(run).checkpoint(step)
+    pieces = Pieces(folder, verify_checkpoint(folder))
+    return {name: pieces.whole(name) for name in pieces.shapes}
+
+
+def losses(run: Path) -> list[tuple[str, int, float]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["event"], line["step"], line["loss"]) for line in lines]
+
+
+@pytest.fixture
+def uninterrupted(pretrain_yaml: Path, tmp_path: Path) -> Path:
+    pretrain(pretrain_yaml, 2, run_of(tmp_path / "whole"))
+    return tmp_path / "whole"
+
+
+def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path) -> None:
+    same = tmp_path / "same"
+    output = pretrain(pretrain_yaml, 2, [*run_of(same), "stop_at_step=3"], expected=75)
+    assert "stopped after step 3 of 6" in output
+    assert RunFolder(same).steps() == [2, 3]
+    pretrain(pretrain_yaml, 2, run_of(same))
+    assert files(same, 6) == files(uninterrupted, 6)  # weights and moments, bit for bit
+    assert losses(same) == losses(uninterrupted)
+
+    other = tmp_path / "other"  # 2 → 1 → 2
+    pretrain(pretrain_yaml, 2, [*run_of(other), "stop_at_step=2"], expected=75)
+    pretrain(pretrain_yaml, 1, [*run_of(other), "stop_at_step=4"], expected=75)
+    pretrain(pretrain_yaml, 2, run_of(other))
+    assert list(files(other, 4)) == ["rank-00000.safetensors"]
+    for (kind, step, loss), (expected_kind, expected_step, expected) in zip(
+        losses(other), losses(uninterrupted), strict=True
+    ):
+        assert (kind, step) == (expected_kind, expected_step)
+        assert loss == pytest.approx(expected, rel=1e-5)
+    expected_weights = weights(uninterrupted, 6)
+    for name, weight in weights(other, 6).items():
+        torch.testing.assert_close(weight, expected_weights[name], atol=2e-5, rtol=1e-4)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    whole = files(uninterrupted, 6)
+    damaged = RunFolder(uninterrupted).checkpoint(6) / "rank-00001.safetensors"
+    flip_byte(damaged, damaged.stat().st_size // 2)
+    output = pretrain(pretrain_yaml, 2, run_of(uninterrupted))
+    assert f"passed over: {damaged}: SHA-256 " in output
+    assert f"expected {whole['rank-00001.safetensors']}" in output
+    assert files(uninterrupted, 6) == whole  # made again, and the same
+    for step in RunFolder(uninterrupted).steps():
+        flip_byte(RunFolder(uninterrupted).checkpoint(step) / "manifest.json", 5)
+    output = pretrain(pretrain_yaml, 1, run_of(uninterrupted), expected=3)
+    assert "manifest.json" in output
+    assert "Traceback" not in output
+
+
+def test_another_corpus_or_recipe_is_refused_with_both_sides(
+    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    other = tiny_corpus(tmp_path / "other-corpus", seed=1)
+    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), f"corpus={other}"], expected=2)
+    assert "its corpus_digest is" in output
+    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), "optimizer.weight_decay=0.5"], expected=2)
+    assert "was trained with optimizer.weight_decay = 0.01, the configuration says 0.5" in output
+
+
+def test_must_resume_without_a_checkpoint(pretrain_yaml: Path, tmp_path: Path) -> None:
+    output = pretrain(pretrain_yaml, 1, [*run_of(tmp_path / "run"), "resume=must"], expected=2)
+    assert "no checkpoint, and resume is 'must'" in output
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_checkpoint_of_one_zero_stage_goes_on_at_another(pretrain_yaml: Path, tmp_path: Path, stage: int) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "other.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    pretrain(pretrain_yaml, 2, [*run_of(run), "stop_at_step=2"], expected=75)
+    pretrain(pretrain_yaml, 2, [*run_of(run), f"deepspeed={tmp_path / 'other.json'}", "stop_at_step=4"], expected=75)
+    pretrain(pretrain_yaml, 1, run_of(run))
+    whole = tmp_path / "whole"
+    pretrain(pretrain_yaml, 1, run_of(whole))
+    expected = weights(whole, 6)
+    for name, weight in weights(run, 6).items():
+        torch.testing.assert_close(weight, expected[name], atol=2e-5, rtol=1e-4)

@@ -1,0 +1,105 @@
+"""The model is the function of `transformers.RobertaForMaskedLM`, on predicted positions only."""
+
+import pytest
+import torch
+from transformers import RobertaForMaskedLM
+
+from pipeline.export import hugging_face_config, to_hugging_face
+from pipeline.model import FIRST_POSITION, PAD_ID, MaskedLM
+from pipeline.objectives import masked_lm_loss
+from pipeline.pretrain_config import ModelConfig
+
+VOCABULARY, BATCH, TOKENS = 97, 3, 12
+IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
+CONFIG = ModelConfig(
+    num_hidden_layers=2,
+    hidden_size=24,
+    num_attention_heads=3,
+    intermediate_size=40,
+    max_position_embeddings=TOKENS + 2,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.2,
+)
+
+
+@pytest.fixture
+def models() -> tuple[MaskedLM, RobertaForMaskedLM]:
+    """Ours with weights that are nowhere trivial, and theirs with the same."""
+    ours = MaskedLM(CONFIG, VOCABULARY, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    theirs = RobertaForMaskedLM(hugging_face_config(CONFIG, VOCABULARY, IDS))
+    theirs.load_state_dict(to_hugging_face(ours), strict=False)
+    theirs.tie_weights()
+    return ours, theirs
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids (B, T) with padding at the ends, their mask, and positions (N,) on tokens."""
+    ids = torch.randint(5, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
+    for row, length in enumerate((TOKENS, 7, 4)):
+        ids[row, length:] = PAD_ID
+    mask = ids != PAD_ID
+    return ids, mask, mask.flatten().nonzero().squeeze(1)[::2]
+
+
+def test_logits_and_gradients_are_those_of_hugging_face(
+    models: tuple[MaskedLM, RobertaForMaskedLM], batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    (ours, theirs), (ids, mask, positions) = models, batch
+    logits = ours(ids, mask, positions)
+    expected = theirs(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[positions]
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    labels = torch.arange(len(positions)) % VOCABULARY
+    masked_lm_loss(logits, labels).backward()
+    torch.nn.functional.cross_entropy(expected, labels, reduction="sum").backward()
+    gradients = dict(theirs.named_parameters())
+    word = gradients["roberta.embeddings.word_embeddings.weight"].grad
+    query = gradients["roberta.encoder.layer.0.attention.self.query.weight"].grad
+    assert word is not None
+    assert query is not None
+    ordinary = torch.arange(VOCABULARY) != PAD_ID  # theirs gives padding no gradient as an input
+    torch.testing.assert_close(ours.embeddings.word.weight.grad[ordinary], word[ordinary], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.layers[0].attention.qkv.weight.grad[:24], query, atol=1e-4, rtol=1e-4)
+
+
+def test_without_padding_the_mask_may_be_left_out(models: tuple[MaskedLM, RobertaForMaskedLM]) -> None:
+    ours, _ = models
+    ids = torch.randint(5, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(2))
+    positions = torch.arange(0, BATCH * TOKENS, 5)
+    torch.testing.assert_close(ours(ids, None, positions), ours(ids, torch.ones_like(ids, dtype=torch.bool), positions))
+
+
+def test_what_stands_in_the_padding_changes_nothing(
+    models: tuple[MaskedLM, RobertaForMaskedLM], batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    (ours, _), (ids, mask, positions) = models, batch
+    other = torch.where(mask, ids, 9)
+    torch.testing.assert_close(ours(ids, mask, positions), ours(other, mask, positions))
+
+
+def test_a_batch_without_predicted_tokens_has_no_loss(models: tuple[MaskedLM, RobertaForMaskedLM]) -> None:
+    ours, _ = models
+    none = torch.zeros(0, dtype=torch.long)
+    loss = masked_lm_loss(ours(torch.full((1, 4), 7), None, none), none)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in ours.parameters())
+
+
+def test_initial_weights_depend_on_the_seed_alone_and_are_as_published() -> None:
+    torch.manual_seed(1)
+    first = MaskedLM(CONFIG, VOCABULARY, seed=7)
+    torch.manual_seed(2)
+    again, other = MaskedLM(CONFIG, VOCABULARY, seed=7), MaskedLM(CONFIG, VOCABULARY, seed=8)
+    for one, two in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert not torch.equal(first.embeddings.word.weight, other.embeddings.word.weight)
+    assert first.embeddings.word.weight.std().item() == pytest.approx(0.2, rel=0.1)
+    assert not first.embeddings.word.weight[PAD_ID].any()
+    assert not first.layers[0].up.bias.any()
+    assert FIRST_POSITION == 2

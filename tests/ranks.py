@@ -1,0 +1,55 @@
+"""Ranks without the launcher, for tests that start many: real processes over gloo, one thread each."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.configfile import dump_config, load_config
+from pipeline.files import write_bytes
+from pipeline.pretrain_config import PretrainConfig
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def run_ranks(world_size: int, arguments: Sequence[str], expected: int = 0) -> str:
+    """Run `python ARGUMENTS` as every rank of a group; what rank 0 printed, after all ended with the expected code."""
+    shared = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared |= {"OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes[:1]]
+        if expected:  # the launcher would now end the others, which wait for that
+            for process in processes[1:]:
+                process.terminate()
+        outputs += [process.communicate(timeout=300)[0] for process in processes[1:]]
+    finally:
+        for process in processes:
+            process.kill()
+    codes = [process.returncode for process in processes]
+    assert codes[0] == expected, f"exit codes {codes}\n" + "\n".join(outputs)
+    assert expected or not any(codes), f"exit codes {codes}\n" + "\n".join(outputs)
+    return outputs[0]
+
+
+def pretrain(config: Path, world_size: int, overrides: Sequence[str] = (), expected: int = 0) -> str:
+    """What `kilobatch pretrain` does, without its launcher."""
+    loaded = load_config(PretrainConfig, config, overrides)
+    resolved = loaded.output / "config.yaml"
+    write_bytes(resolved, dump_config(loaded).encode())
+    return run_ranks(world_size, ["-m", "pipeline.train", str(resolved)], expected)
