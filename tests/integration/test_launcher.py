@@ -16,6 +16,7 @@ from pipeline.run_folder import RunFolder
 from tests.conftest import flip_byte
 from tests.text import text_corpus
 
+pytestmark = pytest.mark.xdist_group("launcher")  # one after the other: they share a run
 COMMAND = [sys.executable, "-m", "launch.cli"]
 
 
