@@ -7,6 +7,11 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries below are imported
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed comes with accelerate, and would warn
+
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,6 @@ from typing import Any
 import datasets
 import numpy as np
 import numpy.typing as npt
-import torch
 import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -68,8 +72,6 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    if not torch.cuda.is_available():  # the Trainer imports deepspeed, which would warn that it found no GPU
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def use_all_cores() -> None:

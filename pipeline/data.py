@@ -19,7 +19,7 @@ from pipeline.keyed import derive
 from pipeline.masking import Masker
 from pipeline.order import Indices, Order
 from pipeline.pretrain_config import MaskingConfig, PretrainConfig
-from pipeline.shards import Corpus, Split
+from pipeline.shards import Corpus, Shard, Split, token_dtype
 
 T = TypeVar("T")
 
@@ -56,6 +56,17 @@ def masker_for(corpus: Corpus, key: int, masking: MaskingConfig) -> Masker:
         masking.mask_share,
         masking.random_share,
     )
+
+
+def log_frequencies(corpus: Corpus) -> Tensor:
+    """Log frequency of each id, (V,), add-one smoothed, over the beginnings of the train shards: at most 2²² tokens."""
+    shards = [Shard.open(corpus.folder, name, token_dtype(corpus.vocab_size)) for name in corpus.shard_names("train")]
+    share = 2**22 // len(shards)
+    counts = np.ones(corpus.vocab_size)
+    for shard in shards:
+        counts += np.bincount(shard.tokens[:share], minlength=corpus.vocab_size)
+    counts[list(corpus.special_ids.values())] = 0.1  # never predicted
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 def collate(

@@ -61,7 +61,7 @@ def _copy(ours: dict[str, Tensor], mine: str, theirs: dict[str, Tensor], their: 
 
 
 def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int]) -> RobertaConfig:
-    geometry = config.model_dump(exclude={"position_init"})
+    geometry = config.model_dump(exclude={"position_init", "output_bias_init"})
     return RobertaConfig(
         vocab_size=vocab_size,
         bos_token_id=ids["bos"],

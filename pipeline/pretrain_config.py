@@ -32,6 +32,9 @@ class ModelConfig(Config):
     # how the learned positions begin: `normal` as published; `sinusoidal` leaves the unigram plateau in a tenth of the
     # tokens where these are few, since a neighbour is then the same rotation everywhere
     position_init: Literal["normal", "sinusoidal"] = "normal"
+    # how the output bias begins: `zeros` as published; `unigram` at the log frequencies of the corpus's tokens, which
+    # the first hundreds of steps would otherwise learn
+    output_bias_init: Literal["zeros", "unigram"] = "zeros"
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelConfig":

@@ -141,6 +141,10 @@ class Corpus:
                 found = "missing" if size < 0 else f"{size} bytes"
                 raise DigestError(f"{path}: {found}, expected {entry['bytes']} bytes, SHA-256 {entry['sha256']}")
 
+    def shard_names(self, split: str) -> list[str]:
+        shards = int(self.manifest["splits"][split]["shards"])
+        return [shard_name(split, shard, shards) for shard in range(shards)]
+
     def split(self, split: str, sequence_length: int) -> "Split":
         """The packed samples of one split at one sequence length.
 
@@ -164,10 +168,8 @@ class Split:
 
     def __init__(self, corpus: Corpus, split: str, sequence_length: int) -> None:
         self.corpus, self.sequence_length = corpus, sequence_length
-        self.name = split
-        shards = int(corpus.manifest["splits"][split]["shards"])
         dtype = token_dtype(corpus.vocab_size)
-        self.shards = [Shard.open(corpus.folder, shard_name(split, i, shards), dtype) for i in range(shards)]
+        self.shards = [Shard.open(corpus.folder, name, dtype) for name in corpus.shard_names(split)]
         self.begins = [shard.index[f"samples.{sequence_length}"] for shard in self.shards]
         self.first = np.cumsum([0, *(len(begins) - 1 for begins in self.begins)])  # first sample of each shard
         if self.first[-1] == 0:

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from pipeline import checkpoint
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
-from pipeline.data import Step, TrainBatches, steps
+from pipeline.data import Step, TrainBatches, log_frequencies, steps
 from pipeline.engine import Engine, start_processes
 from pipeline.errors import InputError, Stopped, UserError
 from pipeline.evaluate import HeldOut
@@ -50,6 +50,8 @@ class Trainer:
         self.batches = TrainBatches(config.corpus, config, self.geometry)
         self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
         model = MaskedLM(config.model, corpus.vocab_size, derive("weights", config.seed) % 2**63)
+        if config.model.output_bias_init == "unigram":
+            model.head.bias.data.copy_(log_frequencies(corpus))
         self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))
         self.stamp = stamp(config, corpus)
         self.stop_requested = False
