@@ -39,6 +39,7 @@ bench: install
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.big_batch
+	$(BIN)/python -m benchmarks.seek
 
 # after a change of dependencies in pyproject.toml
 lock: install

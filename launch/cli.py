@@ -1,5 +1,6 @@
 """The command line. A command imports what it runs when it runs: `--help` loads neither torch nor Beam."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -83,8 +84,14 @@ def checkpoint_list(run: Path) -> None:
     folder = RunFolder(run)
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; expected that of a run")
+    if not folder.steps():
+        raise InputError(f"{folder.checkpoints}: no checkpoints")
     for step in folder.steps():
-        manifest = read_manifest(folder.checkpoint(step), KIND, FORMAT)
+        try:
+            manifest = read_manifest(folder.checkpoint(step), KIND, FORMAT)
+        except UserError as error:
+            print(error)
+            continue
         size = sum(entry["bytes"] for entry in manifest["files"].values())
         print(f"{folder.checkpoint(step)}  {manifest['consumed_samples']:,} samples  {size / 1e6:,.1f} MB")
 
@@ -100,20 +107,31 @@ def checkpoint_verify(run: Path) -> None:
     folder = RunFolder(run)
     if not folder.steps():
         raise InputError(f"{folder.checkpoints}: no checkpoints")
+    broken: list[UserError] = []
     for step in folder.steps():
-        verify_checkpoint(folder.checkpoint(step))
-        print(f"{folder.checkpoint(step)}: sound")
+        try:
+            verify_checkpoint(folder.checkpoint(step))
+            print(f"{folder.checkpoint(step)}: sound")
+        except UserError as error:
+            broken.append(error)
+            print(error)
+    if broken:
+        raise broken[0]
 
 
 @app.command()
-def export(run: Path, model: Path) -> None:
+def export(
+    run: Path,
+    model: Path,
+    corpus: Annotated[Path | None, typer.Option(help="where the corpus lies now, if it was moved")] = None,
+) -> None:
     """The newest sound checkpoint of a run as a Hugging Face model folder.
 
     Example: kilobatch export demo/run demo/model
     """
     from pipeline.export import export as export_run
 
-    export_run(run, model)
+    export_run(run, model, corpus)
 
 
 @app.command()
@@ -137,6 +155,12 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         _fail(_usage(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 128 + signal.SIGINT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", InputError.exit_code)
 
 
 def _usage(error: typer.TyperException) -> str:

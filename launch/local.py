@@ -1,21 +1,29 @@
 """`kilobatch pretrain`: one process a GPU (or `cpu_ranks` where there is none), by the DeepSpeed launcher."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from launch import plan
 from pipeline.configfile import dump_config
-from pipeline.files import read_manifest, write_bytes
+from pipeline.errors import InputError, Stopped
+from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import FORMAT, KIND, RunFolder, check_provenance, stamp, verify_checkpoint
+from pipeline.run_folder import RunFolder, check_provenance, identity
+from pipeline.shards import Corpus
 
 MODULE = "pipeline.train"
+STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself kills ranks with
+KILLED_BY_STOP = 256 - STOP  # how the launcher says that a rank was, before it could hear
 
 
 def devices(config: PretrainConfig) -> tuple[int, str]:
@@ -38,28 +46,67 @@ def pretrain(config: PretrainConfig, dry_run: bool = False) -> int:
     """Check everything that can be checked, then train; the exit code of the run.
 
     Raises:
-        InputError, DigestError: before any process is started.
+        InputError, DigestError, Stopped: before any process is started.
     """
     world_size, device = devices(config)
+    corpus, _ = plan.check(config, world_size)
+    run = RunFolder(config.output)
+    done = _done(run, config, corpus)
     if dry_run:
         plan.show(config, world_size, device)
         return 0
-    corpus, _ = plan.check(config, world_size)
-    run = RunFolder(config.output)
-    if config.resume != "never" and (steps := run.steps()):
-        newest = run.checkpoint(steps[-1])
-        check_provenance(read_manifest(newest, KIND, FORMAT), stamp(config, corpus), newest)
-        if steps[-1] >= config.schedule.total_steps:
-            verify_checkpoint(newest)
-            print(f"{newest}: all {steps[-1]} steps are done; nothing to do")
-            return 0
-    write_bytes(run.config, dump_config(config).encode())
-    command = [
+    if done >= config.schedule.total_steps:
+        print(f"{run.checkpoint(done)}: all {done} steps are done; nothing to do")
+        return 0
+    if config.stop_at_step is not None and done >= config.stop_at_step:
+        raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
+    with locked(run) as lock:
+        write_bytes(run.config, dump_config(config).encode())
+        return supervise(_command(run, world_size, device), {**os.environ, **_environment(world_size, device)}, lock)
+
+
+def _done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
+    """The steps of the checkpoint that the run would go on from.
+
+    Raises:
+        InputError: it was made with something else, or `resume` forbids what would happen.
+        DigestError: there are checkpoints, and none is sound.
+    """
+    manifest, _ = run.to_resume(config.resume)
+    if manifest is None:
+        return 0
+    check_provenance(manifest, identity(config, corpus), run.checkpoint(manifest["step"]))
+    return int(manifest["step"])
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[int]:
+    """Hold the run's folder; the launcher inherits the lock, so that it outlives this process.
+
+    Raises:
+        InputError: another command is training in it.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run.path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError:
+        raise InputError(f"{run.path}: another run is training here; wait for it, or give another output") from None
+    finally:
+        os.close(descriptor)
+
+
+def _command(run: RunFolder, world_size: int, device: str) -> list[str]:
+    # Given a number of devices the launcher would forget CUDA_VISIBLE_DEVICES; on CPUs it would count NUMA nodes.
+    chosen = device == "GPU" and "CUDA_VISIBLE_DEVICES" in os.environ
+    return [
         str(Path(sys.executable).with_name("deepspeed")),
-        "--num_accelerators", str(world_size), "--master_port", str(_free_port()),
+        *([] if chosen else ["--num_accelerators", str(world_size)]),
+        "--hostfile", os.devnull,  # else one in DeepSpeed's default place would make this a run on many machines
+        "--master_port", str(_free_port()),
         "--no_local_rank", "--log_level", "critical", "--module", MODULE, str(run.config),
     ]  # fmt: skip
-    return supervise(command, {**os.environ, **_environment(world_size, device)})
 
 
 def _environment(world_size: int, device: str) -> dict[str, str]:
@@ -70,21 +117,37 @@ def _environment(world_size: int, device: str) -> dict[str, str]:
     return {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, cores // world_size))}
 
 
-def supervise(command: list[str], environment: dict[str, str]) -> int:
+def supervise(command: list[str], environment: dict[str, str], lock: int) -> int:
     """Run the launcher; hand a stop signal to the ranks alone, so that they save before they end.
 
-    The launcher itself would kill them after the first one exits, so it is never signalled.
+    The launcher itself would kill them after the first one exits, so it is never signalled. The signal is repeated,
+    since a rank that is still starting cannot hear it.
+
+    Raises:
+        Stopped: asked to stop before the ranks had begun.
     """
-    launcher = subprocess.Popen(command, env=environment, start_new_session=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: stop.set())
+    launcher = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[lock])
+    while True:
+        try:
+            code = launcher.wait(timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                _signal_ranks(launcher.pid)
+    if stop.is_set() and code == KILLED_BY_STOP:
+        raise Stopped("stopped before the first step of this start; run it again to go on")
+    return code
 
-    def stop_ranks(number: int, frame: object) -> None:
-        for process in psutil.Process(launcher.pid).children(recursive=True):
-            if _is_rank(process) and not _is_rank(process.parent()):  # a rank's loader workers look like it
-                process.send_signal(signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, stop_ranks)
-    return launcher.wait()
+def _signal_ranks(launcher: int) -> None:
+    with suppress(psutil.Error):  # processes end while they are looked at
+        for process in psutil.Process(launcher).children(recursive=True):
+            with suppress(psutil.Error):
+                if _is_rank(process) and not _is_rank(process.parent()):  # a rank's loader workers look like it
+                    process.send_signal(STOP)
 
 
 def _is_rank(process: psutil.Process | None) -> bool:

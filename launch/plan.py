@@ -22,15 +22,18 @@ def parameters(config: PretrainConfig, vocab_size: int) -> int:
     return embeddings + model.num_hidden_layers * (attention + mlp + 2 * norm) + head
 
 
+def geometry_of(config: PretrainConfig, world_size: int) -> BatchGeometry:
+    return BatchGeometry(config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, world_size)
+
+
 def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometry]:
     """Everything about a run that can be wrong before a process is started.
 
     Raises:
         InputError: one line. DigestError: a corpus file is not what its manifest says.
     """
-    stage = read_deepspeed_json(config.deepspeed).get("zero_optimization", {}).get("stage", 0)
-    assert stage in (0, 1, 2)
-    geometry = BatchGeometry(config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, world_size)
+    read_deepspeed_json(config.deepspeed)
+    geometry = geometry_of(config, world_size)
     corpus = Corpus(config.corpus)
     corpus.verify()
     corpus.split("valid", config.batch.sequence_length)
@@ -43,7 +46,7 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
 
 def show(config: PretrainConfig, world_size: int, device: str) -> None:
     """Print the plan of a run (`--dry-run`)."""
-    corpus, geometry = check(config, world_size)
+    corpus, geometry = Corpus(config.corpus), geometry_of(config, world_size)
     train = corpus.split("train", config.batch.sequence_length)
     samples = config.schedule.total_steps * geometry.train_batch_size
     assert geometry.micro_batch_size * geometry.gradient_accumulation_steps * world_size == geometry.train_batch_size

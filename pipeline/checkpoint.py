@@ -60,10 +60,7 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
             **stamp,
         }
         write_json(temporary / MANIFEST, seal(manifest))
-        if final.exists():  # one that failed its digest: the steps since an older one were done again
-            final.rename(run.checkpoints / f"{TEMPORARY}broken-{step:08d}")
         publish_folder(temporary, final)
-        remove_unfinished(run.checkpoints)
     dist.barrier()
     return final
 

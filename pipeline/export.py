@@ -19,12 +19,13 @@ from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut
-from pipeline.files import TEMPORARY, publish_folder, read_json, sync_file, verify_file, write_json
+from pipeline.files import TEMPORARY, describe_files, publish_folder, read_json, verify_file, write_json
 from pipeline.model import MaskedLM
 from pipeline.pretrain_config import ModelConfig, PretrainConfig
-from pipeline.run_folder import RunFolder, check_provenance, stamp, versions
+from pipeline.run_folder import RunFolder, check_provenance, identity, versions
 from pipeline.shards import Corpus
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
 TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
 
 
@@ -79,17 +80,22 @@ def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int
 @torch.no_grad()
 def largest_difference(model: MaskedLM, exported: torch.nn.Module, held_out: HeldOut, samples: int = 64) -> float:
     """The largest difference of any logit at any token of some held-out samples."""
-    chosen = held_out.order[np.arange(min(samples, held_out.samples))]
-    ids_BT = torch.from_numpy(held_out.split.read(chosen)).long()
-    mask_BT = ids_BT != held_out.split.corpus.special_ids["pad"]
-    tokens_N = mask_BT.flatten().nonzero().squeeze(1)
-    ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
-    theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
-    return float((ours_NV - theirs_NV).abs().max())
+    largest = 0.0
+    for sample in held_out.order[np.arange(min(samples, held_out.samples))]:  # one at a time: all logits are large
+        ids_BT = torch.from_numpy(held_out.split.read(np.array([sample]))).long()
+        mask_BT = ids_BT != held_out.split.corpus.special_ids["pad"]
+        tokens_N = mask_BT.flatten().nonzero().squeeze(1)
+        ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
+        theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
+        largest = max(largest, float((ours_NV - theirs_NV).abs().max()))
+    return largest
 
 
-def export(run_path: Path, output: Path) -> Path:
+def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Path:
     """Write MODEL from RUN's newest sound checkpoint, load it again as a user would, and compare.
+
+    Args:
+        corpus_path: where the corpus lies now, if not where the run's configuration says.
 
     Raises:
         InputError: no run, no checkpoint, `output` exists. DigestError: no checkpoint is sound.
@@ -99,13 +105,15 @@ def export(run_path: Path, output: Path) -> Path:
     console = Console(highlight=False)
     run = RunFolder(run_path)
     config = load_config(PretrainConfig, run.config)
-    corpus = Corpus(config.corpus)
+    corpus = Corpus(corpus_path or config.corpus)
     corpus.verify()
     manifest, broken = run.newest_sound()
+    for error in broken:
+        console.print(f"passed over: {error}", markup=False, soft_wrap=True)
     if manifest is None:
         raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to export")
     folder = run.checkpoint(manifest["step"])
-    check_provenance(manifest, stamp(config, corpus), folder)
+    check_provenance(manifest, identity(config, corpus), folder)
     if output.exists():
         if _is_export_of(output, manifest):
             console.print(f"{output}: already the export of {folder}", markup=False, soft_wrap=True)
@@ -117,7 +125,7 @@ def export(run_path: Path, output: Path) -> Path:
     temporary = output.with_name(f"{TEMPORARY}{os.getpid()}-{output.name}")
     try:
         _write(temporary, model, config, corpus, manifest)
-        loaded = AutoModelForMaskedLM.from_pretrained(temporary, local_files_only=True)
+        loaded = AutoModelForMaskedLM.from_pretrained(temporary, local_files_only=True, trust_remote_code=False)
         held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
         difference = largest_difference(model, loaded, held_out)
         assert difference <= TOLERANCE, f"the exported logits differ by {difference}"
@@ -130,8 +138,19 @@ def export(run_path: Path, output: Path) -> Path:
 
 
 def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
-    provenance = output / "provenance.json"
-    return provenance.is_file() and bool(read_json(provenance).get("checkpoint_digest") == manifest["digest"])
+    """Whether a folder is this checkpoint's export.
+
+    Raises:
+        DigestError: it is, and a file of it was altered since.
+    """
+    if not (output / "provenance.json").is_file():
+        return False
+    provenance = read_json(output / "provenance.json")
+    if provenance.get("checkpoint_digest") != manifest["digest"]:
+        return False
+    for name, entry in provenance["files"].items():
+        verify_file(output, name, entry)
+    return True
 
 
 def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
@@ -144,10 +163,12 @@ def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus
     }
     exported.tie_weights()
     exported.save_pretrained(folder)
-    for name, entry in corpus.manifest["files"].items():
-        if name.startswith("tokenizer/"):
-            shutil.copyfile(verify_file(corpus.folder, name, entry), folder / Path(name).name)
+    for name in TOKENIZER_FILES:
+        if entry := corpus.manifest["files"].get(f"tokenizer/{name}"):
+            shutil.copyfile(verify_file(corpus.folder, f"tokenizer/{name}", entry), folder / name)
+    (folder / "README.md").write_text(model_card(config, corpus, manifest), encoding="utf-8")
     write_json(folder / "provenance.json", {
+        "files": describe_files(folder, [path.name for path in folder.iterdir()]),
         "checkpoint_digest": manifest["digest"],
         "corpus_digest": corpus.digest,
         "tokenizer": {"fingerprint": corpus.tokenizer_fingerprint},
@@ -155,12 +176,11 @@ def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus
         "consumed_samples": manifest["consumed_samples"],
         "consumed_tokens": manifest["consumed_tokens"],
         "recipe": manifest["recipe"],
+        "config": manifest["config"],
+        "deepspeed": manifest["deepspeed"],
         "trained_with": manifest["versions"],
         "exported_with": versions(),
     })  # fmt: skip
-    (folder / "README.md").write_text(model_card(config, corpus, manifest), encoding="utf-8")
-    for path in folder.iterdir():
-        sync_file(path)
 
 
 def model_card(config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> str:
@@ -188,8 +208,8 @@ dataset card names the sources and their licences. `provenance.json` has the res
 
 def _show_example(output: Path, held_out: HeldOut, console: Console) -> None:
     """Fill one masked word of a held-out sentence, as a user would."""
-    tokenizer = AutoTokenizer.from_pretrained(output, local_files_only=True)
-    fill = pipeline("fill-mask", model=str(output), tokenizer=tokenizer, device=-1)
+    tokenizer = AutoTokenizer.from_pretrained(output, local_files_only=True, trust_remote_code=False)
+    fill = pipeline("fill-mask", model=str(output), tokenizer=tokenizer, device=-1, trust_remote_code=False)
     ids = held_out.split.read(held_out.order[np.arange(1)])[0]
     words = str(tokenizer.decode(ids, skip_special_tokens=True)).split()[:24]
     place = len(words) // 2

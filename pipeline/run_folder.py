@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import DigestError, InputError, UserError
 from pipeline.files import TEMPORARY, read_manifest, verify_file, write_bytes
-from pipeline.pretrain_config import PretrainConfig
+from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
 from pipeline.shards import Corpus
 
 KIND, FORMAT = "checkpoint", 1
@@ -63,6 +63,30 @@ class RunFolder:
                 broken.append(error)
         return None, broken
 
+    def to_resume(self, resume: str) -> tuple[dict[str, Any] | None, list[UserError]]:
+        """The manifest of the checkpoint to go on from, as `resume` (auto, must, never) allows; None to begin.
+
+        Raises:
+            InputError: `never`, and there are checkpoints; `must`, and there are none.
+            InputError, DigestError: there are checkpoints and none is sound: beginning anew would waste what a backup
+                may still hold.
+        """
+        if resume == "never" and self.steps():
+            raise InputError(f"{self.checkpoints}: has checkpoints, and resume is 'never'; give another output")
+        manifest, broken = self.newest_sound()
+        if manifest is None and broken:
+            raise broken[0]
+        if manifest is None and resume == "must":
+            raise InputError(f"{self.checkpoints}: no checkpoint, and resume is 'must'")
+        return manifest, broken
+
+    def set_aside_after(self, step: int) -> None:
+        """Rename checkpoints behind `step`, all broken, so that none of them counts again."""
+        for later in (later for later in self.steps() if later > step):
+            aside = self.checkpoints / f"broken-{self.checkpoint(later).name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            self.checkpoint(later).rename(aside)
+
     def prune(self, keep_last: int) -> None:
         """Delete all but the newest checkpoints; each is renamed first, so that a half-deleted one is never seen."""
         for step in self.steps()[:-keep_last]:
@@ -84,13 +108,22 @@ class RunFolder:
         write_bytes(self.metrics, b"".join(kept))
 
 
-def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
-    """What travels with a checkpoint: the corpus, tokenizer, recipe and versions it was made with (law 5)."""
+def identity(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be used: corpus, tokenizer and recipe."""
     return {
         "corpus_digest": corpus.digest,
         "tokenizer_fingerprint": corpus.tokenizer_fingerprint,
         "vocab_size": corpus.vocab_size,
         "recipe": config.recipe(),
+    }
+
+
+def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What travels with a checkpoint (law 5): its identity, the resolved settings and the versions that made it."""
+    return {
+        **identity(config, corpus),
+        "config": config.model_dump(mode="json"),
+        "deepspeed": read_deepspeed_json(config.deepspeed),
         "versions": versions(),
     }
 
@@ -102,6 +135,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         InputError, DigestError: names the file, the expected and the found digest.
     """
     manifest = read_manifest(folder, KIND, FORMAT)
+    if f"step-{manifest['step']:08d}" != folder.name:
+        raise DigestError(f"{folder}: holds step {manifest['step']}; it was renamed")
     for name, entry in manifest["files"].items():
         verify_file(folder, name, entry)
     return manifest

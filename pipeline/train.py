@@ -23,7 +23,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
 from pipeline.data import Step, TrainBatches, log_frequencies, steps
 from pipeline.engine import Engine, start_processes
-from pipeline.errors import InputError, Stopped, UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.evaluate import HeldOut
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
@@ -63,14 +63,10 @@ class Trainer:
 
     def resume(self) -> int:
         """Load the newest sound checkpoint as `resume` allows; the number of steps it has done."""
-        manifest, broken = self.run.newest_sound() if self.config.resume != "never" else (None, [])
+        manifest, broken = self.run.to_resume(self.config.resume)
         for error in broken if self.rank == 0 else []:
             print(f"kilobatch: passed over: {error}", file=sys.stderr, flush=True)
         if manifest is None:
-            if broken:
-                raise broken[0]  # starting anew would waste what a backup may still hold
-            if self.config.resume == "must":
-                raise InputError(f"{self.run.checkpoints}: no checkpoint, and resume is 'must'")
             return 0
         folder = self.run.checkpoint(manifest["step"])
         check_provenance(manifest, self.stamp, folder)
@@ -89,11 +85,11 @@ class Trainer:
             torch.manual_seed(derive("dropout", self.config.seed, batch.index))
             logits = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions)
             loss = masked_lm_loss(logits, batch.labels)
-            self.engine.backward(loss, predicted)
+            self.engine.backward(loss, max(predicted, 1))  # without predicted tokens the gradient is zero, not 0 ÷ 0
             self.engine.step(rate)
             loss_sum += loss.detach()
         dist.all_reduce(loss_sum)
-        return float(loss_sum) / predicted, predicted, stop
+        return float(loss_sum) / max(predicted, 1), predicted, stop
 
     def consumed(self, steps: int) -> dict[str, int]:
         """Megatron's counters after so many steps."""
@@ -114,8 +110,10 @@ def train(trainer: Trainer) -> None:
     """
     config, geometry = trainer.config, trainer.geometry
     first, last = trainer.resume(), config.schedule.total_steps
+    dist.barrier()  # every rank has chosen
     if trainer.rank == 0:
-        trainer.run.forget_metrics_after(first)
+        trainer.run.set_aside_after(first)
+        trainer.run.forget_metrics_after(first if first else -1)
     metrics = Metrics(trainer.run if trainer.rank == 0 else None, first, last)
     metrics.say(f"{geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {first} to {last}")
 
@@ -140,7 +138,7 @@ def train(trainer: Trainer) -> None:
                 "peak_memory_bytes": peak_memory(trainer.device),
                 **trainer.consumed(done),
             })  # fmt: skip
-            stop = (stop or done == config.stop_at_step) and done < last
+            stop = (stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
             if done % config.evaluation.every_steps == 0 or done == last:
                 evaluate(done)
             if done % config.checkpoint.every_steps == 0 or done == last or stop:
@@ -165,6 +163,8 @@ def main(config_path: Path) -> int:
     try:
         train(Trainer(load_config(PretrainConfig, config_path), device))
     except UserError as error:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asked again
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's
         if dist.get_rank() != 0:
             time.sleep(60)  # the launcher kills all ranks once one ends: rank 0 meets the same error and speaks for all
         print(f"kilobatch: {error}", file=sys.stderr, flush=True)

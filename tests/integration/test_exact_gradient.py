@@ -66,14 +66,18 @@ def plain(path: Path, overrides: list[str], mean_of_means: bool = False) -> tupl
         name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
     }
     optimizer.step()
-    return gradients, {name: p.detach().clone() for name, p in model.named_parameters()}, float(loss)
+    return gradients, {name: p.detach().clone() for name, p in model.named_parameters()}, float(loss.detach())
 
 
 def largest_difference(left: Tensors, right: Tensors) -> float:
-    """The largest difference of an element, relative to the largest element of all."""
+    """Over the tensors, the largest difference of an element relative to the tensor's largest element.
+
+    Where the whole tensor is rounding (keys' biases have no gradient: attention does not change with them), relative to
+    a thousandth of the largest element of all.
+    """
     assert left.keys() == right.keys()
-    scale = max(float(tensor.abs().max()) for tensor in right.values())
-    return max(float((left[name] - right[name]).abs().max()) for name in left) / scale
+    floor = max(float(tensor.abs().max()) for tensor in right.values()) / 1000
+    return max(float((left[n] - right[n]).abs().max()) / max(floor, float(right[n].abs().max())) for n in left)
 
 
 GEOMETRY = ["batch.train_batch_size=32", "model.hidden_size=32", "model.num_hidden_layers=2"]
@@ -87,7 +91,7 @@ def test_any_division_of_the_batch_makes_the_update_of_plain_pytorch(pretrain_ya
     gradient, weights, loss = plain(pretrain_yaml, settings)
     for world_size in (1, 2):  # 1 × 8 and 2 × 4
         theirs = ours(pretrain_yaml, world_size, stage, one)
-        assert largest_difference(theirs[0], gradient) < 1e-6
+        assert largest_difference(theirs[0], gradient) < 1e-5
         assert theirs[2] == pytest.approx(loss, rel=1e-6)
         learned = load_config(PretrainConfig, pretrain_yaml, settings).optimizer.learning_rate
         far = [name for name in weights if float((theirs[1][name] - weights[name]).abs().max()) > 2.1 * learned]
@@ -107,6 +111,6 @@ def test_the_mean_of_means_is_another_gradient(pretrain_yaml: Path) -> None:
 def test_dropout_is_the_same_on_any_number_of_ranks(pretrain_yaml: Path) -> None:
     settings = [*GEOMETRY, "batch.train_micro_batch_size_per_gpu=4"]
     one, two = ours(pretrain_yaml, 1, 1, settings), ours(pretrain_yaml, 2, 1, settings)
-    assert largest_difference(two[0], one[0]) < 1e-6
+    assert largest_difference(two[0], one[0]) < 1e-5
     without, *_ = plain(pretrain_yaml, [*GEOMETRY, *NO_DROPOUT])
     assert largest_difference(one[0], without) > 1e-2

@@ -1,5 +1,6 @@
 """The commands as a user types them: the real launcher, real ranks, a real signal, then the export."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -86,6 +87,47 @@ def test_a_stop_signal_saves_and_the_command_goes_on(folder: Path) -> None:
     assert again.returncode == 75, again.stderr
     assert f"steps {stopped} to 100000" in " ".join(again.stdout.split())
     assert run.steps() == [stopped, stopped + 2]
+
+
+def test_a_broken_newest_checkpoint_is_passed_over_by_the_command(folder: Path) -> None:
+    run, config = RunFolder(folder / "run"), str(folder / "pretrain.yaml")
+    older, newest = run.steps()
+    manifest = run.checkpoint(newest) / "manifest.json"
+    flip_byte(manifest, 3)
+    assert kilobatch("pretrain", config, "--dry-run").returncode == 0
+    reached = kilobatch("pretrain", config, f"stop_at_step={older}")
+    assert reached.returncode == 75
+    assert f"{run.checkpoint(older)}: stop_at_step {older} was reached before" in reached.stderr
+    shown = kilobatch("checkpoint", "verify", str(run.path))
+    assert shown.returncode == 3
+    assert f"{run.checkpoint(older)}: sound" in shown.stdout
+    flip_byte(manifest, 3)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 4.0])
+def test_a_signal_while_the_ranks_start_is_heard(folder: Path, seconds: float) -> None:
+    settings = [f"output={folder / f'early-{seconds}'}", "checkpoint.every_steps=100000"]
+    command = subprocess.Popen([*COMMAND, "pretrain", str(folder / "pretrain.yaml"), *settings], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not any("pipeline.train" in " ".join(process.cmdline()) for process in processes_of(folder)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(seconds)
+    command.send_signal(signal.SIGTERM)
+    _, errors = command.communicate(timeout=120)
+    assert command.returncode == 75, errors
+    assert errors.count(b"\n") == 1, errors
+    assert not processes_of(folder)
+
+
+def test_two_commands_do_not_train_in_one_folder(folder: Path) -> None:
+    (folder / "run").mkdir(exist_ok=True)
+    descriptor = os.open(folder / "run", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    refused = kilobatch("pretrain", str(folder / "pretrain.yaml"))
+    os.close(descriptor)
+    assert refused.returncode == 2
+    assert "another run is training here" in refused.stderr
 
 
 def test_the_export_loads_as_hugging_face_loads_it_and_says_what_it_is(folder: Path) -> None:

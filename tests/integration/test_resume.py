@@ -82,6 +82,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert f"passed over: {damaged}: SHA-256 " in output
     assert f"expected {whole['rank-00001.safetensors']}" in output
     assert files(uninterrupted, 6) == whole  # made again, and the same
+    assert (RunFolder(uninterrupted).checkpoints / "broken-step-00000006").is_dir()
+    flip_byte(damaged, damaged.stat().st_size // 2)
+    pretrain(pretrain_yaml, 2, [*run_of(uninterrupted), "stop_at_step=5", "checkpoint.keep_last=1"], expected=75)
+    assert RunFolder(uninterrupted).steps() == [5]  # the one just saved, not the broken one with the higher number
     for step in RunFolder(uninterrupted).steps():
         flip_byte(RunFolder(uninterrupted).checkpoint(step) / "manifest.json", 5)
     output = pretrain(pretrain_yaml, 1, run_of(uninterrupted), expected=3)
@@ -102,6 +106,15 @@ def test_another_corpus_or_recipe_is_refused_with_both_sides(
 def test_must_resume_without_a_checkpoint(pretrain_yaml: Path, tmp_path: Path) -> None:
     output = pretrain(pretrain_yaml, 1, [*run_of(tmp_path / "run"), "resume=must"], expected=2)
     assert "no checkpoint, and resume is 'must'" in output
+
+
+def test_a_run_is_never_begun_anew_over_its_checkpoints(
+    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    before = (uninterrupted / "metrics.jsonl").read_text()
+    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), "resume=never"], expected=2)
+    assert "has checkpoints, and resume is 'never'" in output
+    assert (uninterrupted / "metrics.jsonl").read_text() == before
 
 
 @pytest.mark.parametrize("stage", [0, 2])

@@ -63,13 +63,13 @@ def test_what_is_wrong_is_found_before_a_process_is_started(pretrain_yaml: Path,
 def test_a_shortened_corpus_is_found(pretrain_yaml: Path, corpus: Path) -> None:
     path = corpus / "train-00001-of-00002.tokens"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(DigestError, match=r"train-00001-of-00002\.tokens: \d+ bytes, expected \d+ bytes"):
+    with pytest.raises(DigestError, match=r"train-00001-of-00002\.tokens: \d+ bytes, expected \d+, SHA-256"):
         plan.check(load_config(PretrainConfig, pretrain_yaml), 1)
 
 
-def test_an_index_that_is_none_is_found(pretrain_yaml: Path, corpus: Path) -> None:
+def test_a_flipped_byte_in_an_index_is_found(pretrain_yaml: Path, corpus: Path) -> None:
     flip_byte(corpus / "valid-00000-of-00002.index", 8)
-    with pytest.raises(DigestError, match=r"valid-00000-of-00002\.index: not an index of a shard"):
+    with pytest.raises(DigestError, match=r"valid-00000-of-00002\.index: SHA-256 \w+, expected \w+"):
         plan.check(load_config(PretrainConfig, pretrain_yaml), 1)
 
 
