@@ -38,8 +38,8 @@ def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides 
     from preprocess.run import run
 
     given = [*(overrides or []), *context.args]
-    options = [word for word in given if word.startswith("-")]
-    run(load_config(CorpusConfig, config, [word for word in given if not word.startswith("-")]), options)
+    first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))  # the rest is Beam's
+    run(load_config(CorpusConfig, config, given[:first]), given[first:])
 
 
 @corpus_app.command("verify")

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.files import write_bytes
 
 PASSAGE_WORDS = 80  # about 110 tokens
-TRAIN, VALID = 70, 50  # passages a genre
+TRAIN, VALID = 120, 50  # passages a genre
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _SPEAKER = re.compile(r"^\*\*.*$", re.MULTILINE)
 _DIRECTION = re.compile(r"_(?:[^_\n]|\n(?!\s*\n))*_|\*(?:[^*\n]|\n(?!\s*\n))*\*|\[[^\]]*\]")  # within one paragraph

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed comes with accelerate, and would warn
+
 from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaForMaskedLM, pipeline

@@ -1,4 +1,4 @@
-"""Exact duplicates: documents whose normalised texts have the same SHA-256. The smallest id stays."""
+"""Exact duplicates: documents whose normalised texts have the same SHA-256; the smallest id stays, the first of it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """One document in the search for duplicates, without its text."""
+    """One document in the search for duplicates, without its text; a dump may give two documents the same id."""
 
     hash: str
     id: str
     unit: int
+    row: int  # among the documents of its unit
     characters: int
 
 
 class Loser(NamedTuple):
     """A document that is dropped, and the id of the equal one that stays."""
 
+    row: int
     id: str
     characters: int
     kept: str
@@ -33,9 +35,9 @@ def key_of(hash: str) -> int:
 
 
 def losers(claims: Iterable[Claim]) -> list[tuple[int, Loser]]:
-    """(unit, loser) for all but the smallest id of each full hash among documents that share a 63-bit key."""
-    kept: dict[str, str] = {}
+    """(unit, loser) for all but the smallest claim of each full hash among documents that share a 63-bit key."""
+    kept: dict[str, Claim] = {}
     ordered = sorted(claims)
     for claim in ordered:
-        kept.setdefault(claim.hash, claim.id)
-    return [(c.unit, Loser(c.id, c.characters, kept[c.hash])) for c in ordered if kept[c.hash] != c.id]
+        kept.setdefault(claim.hash, claim)
+    return [(c.unit, Loser(c.row, c.id, c.characters, kept[c.hash].id)) for c in ordered if kept[c.hash] is not c]

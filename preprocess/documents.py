@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class _Rows:
         self.writer.close()
 
 
-def write_documents(number: int, work: str) -> list[tuple[int, tuple[str, str, int, int]]]:
+def write_documents(number: int, work: str) -> list[tuple[int, tuple[str, str, int, int, int]]]:
     """Read, clean and filter one unit; write its documents, dead letters and counts.
 
     Returns:
@@ -87,7 +88,7 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
                 letters.append(item)
             elif isinstance(item, Document):
                 hash = content_hash(item.text)
-                claims.append(Claim(hash, item.id, number, len(item.text)))
+                claims.append(Claim(hash, item.id, number, len(claims), len(item.text)))
                 splits[split_of(hash, config.seed, config.split.valid)] += 1
                 rows.add({"id": item.id, "source": item.source, "title": item.title, "text": item.text, "hash": hash})
             else:
@@ -107,12 +108,14 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
     return claims
 
 
-def find_losers(group: tuple[int, Iterable[tuple[str, str, int, int]]]) -> list[tuple[int, tuple[str, int, str]]]:
+def find_losers(
+    group: tuple[int, Iterable[tuple[str, str, int, int, int]]],
+) -> list[tuple[int, tuple[int, str, int, str]]]:
     """(unit, loser) for the duplicates among documents of one 63-bit key."""
     return [(unit, (*loser,)) for unit, loser in losers(Claim(*claim) for claim in group[1])]
 
 
-def write_losers(group: tuple[int, Iterable[tuple[str, int, str]]], work: str) -> int:
+def write_losers(group: tuple[int, Iterable[tuple[int, str, int, str]]], work: str) -> int:
     """Write the duplicates of one unit, sorted; returns the unit."""
     unit, found = group
     rows = [Loser(*loser)._asdict() for loser in sorted(found)]
@@ -121,16 +124,16 @@ def write_losers(group: tuple[int, Iterable[tuple[str, int, str]]], work: str) -
 
 
 def duplicates(plan: Plan, unit: int) -> list[dict[str, Any]]:
-    """The losers of a unit: id, characters, and the id of the document that is kept."""
+    """The losers of a unit: row, id, characters, and the id of the document that is kept."""
     path = plan.file("duplicates", unit, "json")
     return list(read_json(path)["losers"]) if path.exists() else []
 
 
 def kept(plan: Plan, unit: int) -> Iterator[dict[str, str]]:
     """The documents of a unit that are in the corpus, in the unit's order."""
-    dropped = {loser["id"] for loser in duplicates(plan, unit)}
+    dropped = {loser["row"] for loser in duplicates(plan, unit)}
     with pq.ParquetFile(plan.file("documents", unit, "parquet")) as file:
-        for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
-                if row["id"] not in dropped:
-                    yield row
+        groups = (file.read_row_group(group).to_pylist() for group in range(file.num_row_groups))
+        for number, row in enumerate(chain.from_iterable(groups)):
+            if number not in dropped:
+                yield row

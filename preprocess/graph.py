@@ -1,11 +1,16 @@
 """How a Beam pipeline is run here: which runner, quietly, and its end awaited."""
 
+import argparse
+import difflib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.errors import InputError
 
@@ -16,7 +21,7 @@ from apache_beam.runners.runner import create_runner  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
-__all__ = ["PipelineOptions", "beam", "pipeline_options", "running"]
+__all__ = ["PipelineOptions", "beam", "has_no_workers", "pipeline_options", "running"]
 
 
 # worker processes of the local runner are not given the pipeline's options, but read the file that this names
@@ -27,15 +32,36 @@ _WORKER_LOGGING = {
 }
 
 
+def _check(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Parse with Beam's own parser, which would leave unknown options out, and exit after a page about a wrong value.
+
+    Raises:
+        InputError: an option that Beam does not know, or a value that it does not take.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"Beam's options: {message}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    _, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        known = [option for action in parser._actions for option in action.option_strings]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "accepted: key=value, and Beam's pipeline options"
+        raise InputError(f"{name}: unknown to Beam; {hint}")
+
+
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from a command line; the runner is FnApiRunner unless another is named.
 
     `DirectRunner`, Beam's own default, would first try to download another runner.
 
     Raises:
-        InputError: no such runner, or a mode of the local runner that loses data.
+        InputError: no such option, value or runner, or a mode of the local runner that loses data.
     """
     options = PipelineOptions(["--runner=FnApiRunner", *arguments])
+    options.get_all_options(add_extra_args_fn=partial(_check, arguments))
     try:
         create_runner(options.view_as(StandardOptions).runner)
     except ValueError as error:
@@ -48,6 +74,11 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def has_no_workers(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs within this process."""
+    return options.view_as(DirectOptions).direct_running_mode == "in_memory"
+
+
 @contextmanager
 def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
     """A pipeline that is run when the block ends, with Beam's logging from warnings on, here and in its workers."""
@@ -58,10 +89,12 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
     logger.setLevel(logging.WARNING)
     before = os.environ.get(_WORKER_OPTIONS)
     os.environ.setdefault(_WORKER_OPTIONS, str(worker_options))
+    temporary, tempfile.tempdir = tempfile.tempdir, str(work)  # a pipeline makes a folder there, and may leave it
     try:
         with beam.Pipeline(options=options) as pipeline:
             yield pipeline
     finally:
+        tempfile.tempdir = temporary
         logger.setLevel(level)
         if before is None:
             del os.environ[_WORKER_OPTIONS]

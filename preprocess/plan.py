@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError, UserError
+from pipeline.errors import DigestError, InputError, UserError
 from pipeline.files import read_json, write_json
 from preprocess.config import CorpusConfig
 from preprocess.records import Unit
@@ -60,12 +60,16 @@ class Plan:
         try:
             yield
         except UserError as error:
-            write_json(self.work / "errors" / f"{stage}-{number:05d}.json", {"error": str(error)})
+            write_json(
+                self.work / "errors" / f"{stage}-{number:05d}.json", {"error": str(error), "exit_code": error.exit_code}
+            )
 
     def raise_first_error(self) -> None:
         """Raise the error of the first task, by name, that left one."""
         for path in sorted((self.work / "errors").glob("*.json")):
-            raise InputError(str(read_json(path)["error"]))
+            found = read_json(path)
+            kind = DigestError if found["exit_code"] == DigestError.exit_code else InputError
+            raise kind(str(found["error"]))
 
 
 def total(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -24,7 +24,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its `id` (`source/file#part`, unique in a corpus), before cleaning or after."""
+    """A text with its `id` (`source/file#part`, for people to find it), before cleaning or after."""
 
     id: str
     source: str

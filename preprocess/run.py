@@ -24,12 +24,13 @@ from pipeline.shards import SPLITS, Corpus
 from preprocess import documents, manifest, sample, sink, sources
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig
-from preprocess.graph import PipelineOptions, beam, pipeline_options, running
+from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
+from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
 from preprocess.progress import progress
 
-Claim = tuple[str, str, int, int]
-Loser = tuple[str, int, str]
+Claim = tuple[str, str, int, int, int]
+Loser = tuple[int, str, int, str]
 Place = tuple[str, int, int, int, int, int]
 
 
@@ -85,6 +86,7 @@ def make_shards(plan: Plan, options: PipelineOptions) -> None:
             | "by shard" >> beam.GroupByKey()
             | "pack" >> beam.Map(sink.write_one_shard, work)
         )
+    plan.raise_first_error()
     for key in range(shards):
         if not (plan.work / "shards" / f"{key:05d}.json").exists():
             sink.write_one_shard((key, ()), work)  # no document fell to it
@@ -104,12 +106,12 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
             the vocabulary, or the output is another corpus. DigestError: the output is this corpus, but damaged.
     """
     options = pipeline_options(beam_options)
-    output = config.output.parent.resolve() / config.output.name
+    output = _resolved(config.output)
     units = sources.list_units(config.sources)
     if output.exists() or output.is_symlink():
         _check_up_to_date(output, manifest.recipe(config, units), config.output)
         return config.output
-    with _work_folder(output) as work:
+    with interruptible(has_no_workers(options)), _work_folder(output) as work:
         plan = Plan(work, config, units)
         plan.save()
         make_documents(plan, options)
@@ -122,16 +124,38 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
     return config.output
 
 
+def _resolved(output: Path) -> Path:
+    """The absolute path of the output; only its last part may be a link, so that it is not followed.
+
+    Raises:
+        InputError: no path can be so.
+    """
+    try:
+        resolved = output.parent.resolve() / output.name
+        resolved.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long or not allowed; a NUL; a circle of links
+        raise _unmakeable(output, error) from None
+    return resolved
+
+
+def _unmakeable(output: Path, error: Exception) -> InputError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"output: cannot make {str(output)!r}: {why}; give a path below a folder that can be written to")
+
+
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
     """An empty hidden folder beside the output, locked while it is in use; what a killed run left in it is removed.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it cannot be made.
     """
     work = output.with_name(f"{TEMPORARY}{output.name}")
-    work.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise _unmakeable(output, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for entry in work.iterdir():

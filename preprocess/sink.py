@@ -62,6 +62,12 @@ def write_tokens(
         (shard key, place) for each document.
     """
     plan = Plan.load(work)
+    with plan.reporting("tokens", number):
+        return [(key, (*place,)) for key, place in _write_tokens(number, plan, digests)]
+    return []
+
+
+def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> list[tuple[int, Place]]:
     processor, fast = _tokenizers(plan.corpus / "tokenizer", digests)
     dtype = token_dtype(plan.config.tokenizer.vocab_size)
     places = []
@@ -85,7 +91,7 @@ def write_tokens(
             tokens, sentences = place.token_end, place.sentence_end
     result = {"documents": len(places), "tokens": tokens, "sentences": sentences, "mismatches": int(mismatches)}
     write_json(plan.file("tokens", number, "json"), result)
-    return [(key, (*place,)) for key, place in places]
+    return places
 
 
 def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint64]]]:

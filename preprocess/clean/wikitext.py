@@ -1,8 +1,8 @@
 """Wikitext → plain text.
 
-Templates, tables, files, categories and references are removed by scanners that read the text once, whatever is nested
-or left open; what remains (bold, external links, entities, HTML) goes to mwparserfromhell. Its `strip_code` on the
-whole page would leave references, captions, categories and table rows in the prose, and takes four times as long.
+Templates, tables, files, categories and references are removed by scanners that take linear time, whatever is nested or
+left open; what remains (external links, entities) goes to mwparserfromhell. Its `strip_code` on the whole page would
+leave references, captions, categories and table rows in the prose, and takes four times as long.
 """
 
 import re
@@ -13,19 +13,22 @@ from mwparserfromhell.parser import ParserError
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 _NOWIKI = re.compile(r"<nowiki>(.*?)</nowiki>|<nowiki\s*/>", re.S | re.I)
+_NOWIKI_END = re.compile(r"</nowiki>", re.I)
+_NOWIKI_TAG = re.compile(r"<nowiki\s*/?>", re.I)
 _LITERAL = str.maketrans("", "", "{}[]<>|'")
 _MAGIC_WORD = re.compile(r"__[A-Z]{3,}__")
 # elements whose content is no prose
 _ELEMENT = re.compile(
-    r"<(/?)(ref|references|gallery|math|chem|ce|timeline|score|syntaxhighlight|source|imagemap|hiero|templatedata"
+    r"<(/?)(ref|references|pre|gallery|math|chem|ce|timeline|score|syntaxhighlight|source|imagemap|hiero|templatedata"
     r"|mapframe|graph|inputbox|categorytree)\b([^<>]*)>",
     re.I,
 )
+_TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
+_UNCLOSED_URL = re.compile(r"\[(?=(?:[a-z]+:|//)[^\[\]\n]*(?:[\[\n]|\Z))", re.I)
 _TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|(?:(?<=\n)|\A)[ :*#;]*\{\||(?<=\n)[ ]*\|\}(?!\})")
 _CLOSES = {"}}": "{{", "]]": "[[", "|}": "{|"}
 _INTERWIKI = re.compile(r"[a-z]{2,3}(?:-[a-z-]+)?|simple")
 _DROPPED_LINK = re.compile(r"(?:file|image|media|category)\s*:", re.I)
-_HEADING = re.compile(r"^(={2,6})\s*(.+?)\s*\1[^\S\n]*$", re.M)
 _TABLE_ROW = re.compile(r"^[ ]*(?:\|-|\|\+|\|\}|\{\||[|!]).*$", re.M)  # rows of tables that were opened by a template
 _LIST_MARK = re.compile(r"^[*#:;]+[^\S\n]*", re.M)
 _QUOTES = re.compile(r"'{2,}")
@@ -52,6 +55,9 @@ _REFERENCE_SECTIONS = frozenset(
 )
 # templates that stand for words in a sentence: name → the positions of the parameters that are shown
 _SHOWN = {"convert": (1, 2), "cvt": (1, 2), "as of": (1,), "lang": (2,), "transl": (2,), "nowrap": (1,), "nobr": (1,)}
+
+
+_DEEPEST = 100  # open constructs; MediaWiki expands no deeper, and every level reads what is in it again
 
 
 class UncleanableError(Exception):
@@ -119,7 +125,7 @@ def _abandon(construct: _Open) -> str:
 
 
 def _drop_nested(text: str) -> str:
-    """Replace `{{…}}`, `{|…|}` and `[[…]]`, nested in any way, by what they show; every character is read once."""
+    """Replace `{{…}}`, `{|…|}` and `[[…]]`, however nested, by what they show; openers deeper than `_DEEPEST` go."""
     stack = [_Open("")]
     opened = {"{{": 0, "[[": 0, "{|": 0}
     position = 0
@@ -128,6 +134,8 @@ def _drop_nested(text: str) -> str:
         position = match.end()
         token = match[0].lstrip(" :*#;")
         if token in opened:
+            if len(stack) > _DEEPEST:
+                continue
             stack.append(_Open(token))
             opened[token] += 1
             continue
@@ -148,27 +156,48 @@ def _drop_nested(text: str) -> str:
     return "".join(stack[0].parts)
 
 
+def _heading(line: str) -> tuple[int, str] | None:
+    """(level, title) of a line that is a heading: between two and six `=` on both sides of at least one character."""
+    line = line.rstrip()
+    before, after = len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("="))
+    level = min(before, after, 6, (len(line) - 1) // 2)
+    return (level, line[level:-level].strip()) if level >= 2 else None
+
+
 def _drop_sections(text: str) -> str:
     """Remove sections of references and links, and headings with nothing below them; mark up the others as lines."""
-    pieces = _HEADING.split(text)  # text, (level, title, text) …
-    kept = [pieces[0]]
+    sections: list[tuple[int, str, list[str]]] = [(0, "", [])]
+    for line in text.split("\n"):
+        heading = _heading(line)
+        if heading:
+            sections.append((*heading, []))
+        else:
+            sections[-1][2].append(line)
+    kept = ["\n".join(sections[0][2])]
     dropped_level = 0  # of the section being dropped; its subsections go with it
     pending: list[tuple[int, str]] = []  # headings whose text has not come yet
-    for marks, title, body in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        level = len(marks)
+    for level, title, lines in sections[1:]:
         if dropped_level and level > dropped_level:
             continue
         plain = title.strip("' ").lower()
         dropped_level = level if plain in _REFERENCE_SECTIONS else 0
-        pending = [heading for heading in pending if heading[0] < level]
+        pending = [above for above in pending if above[0] < level]
         if dropped_level:
             continue
         pending.append((level, title))
+        body = "\n".join(lines)
         if body.strip():
-            kept += [f"\n\n{heading}\n\n" for _, heading in pending]
+            kept += [f"\n\n{words}\n\n" for _, words in pending]
             kept.append(body)
             pending = []
     return "".join(kept)
+
+
+def _literal(text: str) -> str:
+    """What `<nowiki>` encloses becomes characters without meaning. Behind the last end tag nothing is enclosed."""
+    end = max((match.end() for match in _NOWIKI_END.finditer(text)), default=0)
+    enclosed = _NOWIKI.sub(lambda match: (match[1] or "").translate(_LITERAL), text[:end])
+    return enclosed + _NOWIKI_TAG.sub("", text[end:])
 
 
 def clean(text: str) -> str:
@@ -178,9 +207,10 @@ def clean(text: str) -> str:
         UncleanableError: the parser cannot read the page.
     """
     text = _COMMENT.sub("", text)
-    text = _NOWIKI.sub(lambda match: (match[1] or "").translate(_LITERAL), text)
-    text = _drop_nested(_drop_elements(text))
+    text = _drop_nested(_drop_elements(_literal(text)))
     text = _drop_sections(_TABLE_ROW.sub("", _MAGIC_WORD.sub("", text)))
+    # the parser takes quadratic time on what is never closed: it gets no tags, and no link that does not end
+    text = _UNCLOSED_URL.sub("", _TAG.sub("", text).replace("<", "&lt;"))
     try:
         text = str(mwparserfromhell.parse(text, skip_style_tags=True).strip_code(normalize=True, collapse=False))
     except (ParserError, RecursionError) as error:

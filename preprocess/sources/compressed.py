@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,35 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import InputError
+
+
+class _Bz2Streams(io.RawIOBase):
+    """bzip2 streams, one after the other. `bz2.BZ2File` ends where the next one's beginning is damaged."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decompressor = bz2.BZ2Decompressor()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        """Raises: EOFError: the last stream is cut off. OSError: damage, or bytes that begin no stream."""
+        data = b""
+        while not data:
+            compressed = b""
+            if self._decompressor.eof:
+                compressed = self._decompressor.unused_data or self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                if not compressed:
+                    return 0
+                self._decompressor = bz2.BZ2Decompressor()
+            elif self._decompressor.needs_input:
+                compressed = self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                if not compressed:
+                    raise EOFError
+            data = self._decompressor.decompress(compressed, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @contextmanager
@@ -23,7 +53,7 @@ def open_stream(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         raw.seek(0)
         stream: BinaryIO = raw
         if magic == b"BZh":
-            stream = bz2.BZ2File(raw)  # type: ignore[assignment]
+            stream = io.BufferedReader(_Bz2Streams(raw))  # type: ignore[type-var]  # typeshed wants its own protocol
         elif magic[:2] == b"\x1f\x8b":
             stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         try:

@@ -31,9 +31,11 @@ def _item(line: bytes, id: str, source: str) -> Item:
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
         return DeadLetter(id, "read", "no-text", 'expected an object whose "text" is a string', beginning)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        return DeadLetter(id, "read", "not-utf-8", f"half a surrogate pair at character {error.start}", beginning)
-    own_id = f":{value['id']}" if "id" in value else ""
-    return Document(id + own_id, source, str(value.get("title", "")), text, "plain")
+    own_id, title = f":{value['id']}" if "id" in value else "", str(value.get("title", ""))
+    for key, shown in (("id", own_id[1:]), ("title", title), ("text", text)):
+        try:
+            shown.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            found = f"{key}: half a surrogate pair at character {error.start}"
+            return DeadLetter(id, "read", "not-utf-8", found, beginning)
+    return Document(id + own_id, source, title, text, "plain")

@@ -6,7 +6,7 @@ from typing import BinaryIO
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from pipeline.errors import InputError
-from preprocess.records import Document, Item, Skipped, Unit
+from preprocess.records import DeadLetter, Document, Item, Skipped, Unit, snippet
 from preprocess.sources.compressed import open_stream
 
 
@@ -22,7 +22,7 @@ def read(unit: Unit) -> Iterator[Item]:
         try:
             for page in _pages(stream, path):
                 pages += 1
-                yield _item(page, unit)
+                yield _item(page, pages, unit)
         except ParseError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
             raise InputError(f"{path}: truncated or damaged dump: {error}, {where}") from None
@@ -33,13 +33,15 @@ def read(unit: Unit) -> Iterator[Item]:
 
 def _pages(stream: BinaryIO, path: Path) -> Iterator[Element]:
     """Each `<page>` element; what was read is freed on the way."""
-    root: Element | None = None
-    for event, element in iterparse(stream, events=("start", "end")):  # noqa: S314  (expat bounds entities)
-        if root is None:
-            root = element
-            if _local(root.tag) != "mediawiki":
-                raise InputError(f"{path}: not a MediaWiki dump: its root is <{_local(root.tag)}>, not <mediawiki>")
-        elif event == "end" and _local(element.tag) == "page":
+    events = iterparse(stream, events=("start", "end"))  # noqa: S314  (expat bounds entities)
+    try:
+        _, root = next(events)
+    except (LookupError, ValueError) as error:  # the XML declaration names an encoding that expat cannot use
+        raise InputError(f"{path}: not a MediaWiki dump: {error}; expected UTF-8") from None
+    if _local(root.tag) != "mediawiki":
+        raise InputError(f"{path}: not a MediaWiki dump: its root is <{_local(root.tag)}>, not <mediawiki>")
+    for event, element in events:
+        if event == "end" and _local(element.tag) == "page":
             yield element
             root.clear()
 
@@ -48,17 +50,17 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]  # the namespace carries the version of the export format
 
 
-def _item(page: Element, unit: Unit) -> Item:
+def _item(page: Element, number: int, unit: Unit) -> Item:
+    """What a page is; `number` counts the pages of the dump and names one without `<id>`."""
     children = {_local(child.tag): child for child in page}
+    own_id, title = (children[name].text or "" if name in children else "" for name in ("id", "title"))
+    id = f"{unit.source}/{unit.name}#{own_id or f'page-{number}'}"
     if "redirect" in children:
         return Skipped("redirect")
     if "ns" in children and children["ns"].text != "0":  # dumps before 2012 do not have it
         return Skipped("other-namespace")
-    revision = {_local(child.tag): child for child in children["revision"]}
-    return Document(
-        id=f"{unit.source}/{unit.name}#{children['id'].text}",
-        source=unit.source,
-        title=children["title"].text or "",
-        text=revision["text"].text or "",
-        markup="wikitext",
-    )
+    revision = {_local(child.tag): child for child in children.get("revision", ())}
+    if "text" not in revision:
+        missing = "text" if "revision" in children else "revision"
+        return DeadLetter(id, "read", "no-text", f"the page has no <{missing}>", snippet(title))
+    return Document(id, unit.source, title, revision["text"].text or "", "wikitext")

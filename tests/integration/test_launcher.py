@@ -145,6 +145,14 @@ def test_the_export_loads_as_hugging_face_loads_it_and_says_what_it_is(folder: P
     again = kilobatch("export", str(folder / "run"), str(folder / "model"))
     assert again.returncode == 0
     assert "already the export" in " ".join(again.stdout.split())
+    flip_byte(folder / "model" / "model.safetensors", 1000)
+    damaged = kilobatch("export", str(folder / "run"), str(folder / "model"))
+    assert damaged.returncode == 3
+    assert damaged.stderr.startswith(f"kilobatch: {folder / 'model' / 'model.safetensors'}: SHA-256 ")
+    flip_byte(folder / "model" / "model.safetensors", 1000)
+    below_a_file = kilobatch("export", str(folder / "run"), str(folder / "pretrain.yaml" / "model"))
+    assert below_a_file.returncode == 2
+    assert below_a_file.stderr.count("\n") == 1
     other = kilobatch("export", str(folder / "run"), str(folder / "corpus"))
     assert other.returncode == 2
     assert other.stderr.count("\n") == 1

@@ -48,6 +48,8 @@ def test_unicode_is_idempotent(text: str, form: str) -> None:
         ("[http://example.org words]", "words"),
         ("a (; {{x}}) b ({{y}}) c", "a b c"),
         ("== H ==\ntext\n== References ==\n* a\n=== Sub ===\nb\n== Next ==\nc", "H\n\ntext\n\nNext\n\nc"),
+        ("=== A ==\ntext\n====== B ======= \nmore\n== no", "= A\n\ntext\n\nB =\n\nmore\n== no"),
+        ("a<b, 1 < 2 &lt;c <b>bold</b> <u>not closed", "a<b, 1 < 2 <c bold not closed"),
         ("== Empty ==\n== Full ==\ntext", "Full\n\ntext"),
         ("open {{never closed\nthe rest stays", "open the rest stays"),
         ("stray }} and ]] closers", "stray and closers"),
@@ -88,10 +90,39 @@ def test_wikitext_leaves_no_marks_whatever_is_left_open(pieces: list[str]) -> No
     assert not any(mark in text for mark in ("{{", "}}", "<ref", "[[", "]]"))
 
 
-@pytest.mark.parametrize("piece", ["{{a|", "[[File:", "<ref>", "{|\n", "}}", "<!-- ", "'''"])
+_HOSTILE = [
+    "{{a|",
+    "[[File:",
+    "[[a|",
+    "<ref>",
+    "{|\n",
+    "}}",
+    "<!-- ",
+    "'''",
+    "<nowiki>",
+    "{{a}} ",
+    "==",
+    "== ",
+    "=\n",
+    "( ",
+]
+_HOSTILE += ["(, ", "[", "[http://a ", "<b>", "<b", "</b>", "&", "&#", "* ", "__A", "\n|", " ", "\n ", "http://a"]
+_HOSTILE += ["<!<!---->--", "<<b>b>", "[http://a [http://b] ", "{{{a", "\n{"]
+
+
+@pytest.mark.parametrize("piece", _HOSTILE)
 def test_wikitext_takes_linear_time_on_hostile_pages(piece: str) -> None:
     begin = time.perf_counter()
-    wikitext._drop_nested(wikitext._drop_elements(piece * 50_000))
+    clean("==" + piece * 20_000 + " x", "wikitext", "NFC")
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("opener", "closer"), [("{{nowrap|", "}}"), ("[[a|", "]]"), ("<ref>", "</ref>"), ("<b>", "</b>")]
+)
+def test_wikitext_takes_linear_time_on_deep_nesting(opener: str, closer: str) -> None:
+    begin = time.perf_counter()
+    clean(opener * 50_000 + "x" * 100_000 + closer * 50_000, "wikitext", "NFC")
     assert time.perf_counter() - begin < 5
 
 

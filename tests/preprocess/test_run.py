@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,8 +20,9 @@ from tokenizers import Tokenizer
 from pipeline.errors import DigestError, InputError
 from pipeline.files import TEMPORARY, file_sha256
 from pipeline.shards import SPLITS, Corpus, map_index, shard_name
+from preprocess import sink
 from preprocess.run import run
-from tests.preprocess.small import prose, small_config, write_raw
+from tests.preprocess.small import dump, page, prose, small_config, write_raw
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -200,6 +202,33 @@ def fails(raw: Path, tmp_path: Path, message: str, **changes: Any) -> None:
     assert not list(tmp_path.glob(f"{TEMPORARY}*"))
 
 
+def test_an_id_that_occurs_twice_loses_only_the_duplicate(raw: Path, tmp_path: Path) -> None:
+    pages = [page(1, prose(1)), page(2, prose(2)), page(2, prose(1)), page(3, prose(3)), page(3, prose(3))]
+    (tmp_path / "dump").write_text(dump(pages + [page(n, prose(n)) for n in range(4, 24)]))
+    run(small_config(raw, tmp_path / "corpus", sources=[{"type": "wikipedia", "paths": [str(tmp_path / "dump")]}]))
+    counts = Corpus(tmp_path / "corpus").manifest["counts"]
+    assert (counts["read"], counts["kept"], counts["duplicates"]) == (25, 23, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["file/corpus", "file/deeper/corpus", "/proc/x", "/proc/x/y", "a\0b", "a\0b/c", "x" * 300]
+)
+def test_outputs_that_cannot_be_made(raw: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"output: cannot make .*: \w.*") as caught:
+        run(small_config(raw, tmp_path / name))
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_digest_error_in_a_task_is_one(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tokens = sink.write_tokens
+    monkeypatch.setattr(sink, "write_tokens", lambda n, work, digests: write_tokens(n, work, ("0" * 64, digests[1])))
+    with pytest.raises(DigestError, match=r"^[^\n]*spm\.model: SHA-256 \w+, expected 0+$"):
+        run(small_config(raw, tmp_path / "corpus"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_inputs_that_cannot_become_a_corpus(raw: Path, tmp_path: Path) -> None:
     dump = tmp_path / "cut.bz2"
     dump.write_bytes((raw / "wiki.xml.bz2").read_bytes()[:-200])
@@ -216,6 +245,30 @@ def test_losing_running_mode_and_unknown_runner_are_refused(raw: Path, tmp_path:
         run(small_config(raw, tmp_path / "corpus"), ["--runner=FnRunner"])
     with pytest.raises(InputError, match="multi_threading, in which Beam's local runner drops elements"):
         run(small_config(raw, tmp_path / "corpus"), ["--direct_running_mode=multi_threading"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--direct_num_workers=abc", "Beam's options: argument --direct_num_workers: invalid int value: 'abc'"),
+        (
+            "--direct_running_mode=threads",
+            "Beam's options: argument --direct_running_mode: invalid choice: 'threads'.*",
+        ),
+        ("--runner", "Beam's options: argument --runner: expected one argument"),
+        ("--sed=4", "--sed: unknown to Beam; accepted: .*"),
+        ("--direct_num_worker=2", "--direct_num_worker: unknown to Beam; did you mean '--direct_num_workers'[?]"),
+        ("-x", "-x: unknown to Beam; .*"),
+    ],
+)
+def test_options_that_beam_does_not_know(
+    raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run(small_config(raw, tmp_path / "corpus"), [option])
+    assert re.fullmatch(message, str(caught.value))
+    assert len(str(caught.value)) < 300
+    assert capfd.readouterr().err == ""
 
 
 def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> None:

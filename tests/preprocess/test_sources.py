@@ -40,6 +40,65 @@ def test_multistream_dump_is_read_to_its_end(tmp_path: Path) -> None:
     assert len(wikipedia(tmp_path / "dump.bz2")) == 4
 
 
+@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
+@pytest.mark.parametrize("byte", [0, 1, 2])
+def test_damaged_beginning_of_a_later_stream_is_no_end(tmp_path: Path, compress: Any, byte: int) -> None:
+    lines = [b'{"text": "%d"}\n' % number for number in range(4)]
+    first, second = bytearray(compress(b"".join(lines[:2]))), bytearray(compress(b"".join(lines[2:])))
+    path = tmp_path / "lines"
+    source = JsonlSource(paths=[str(path)])
+    path.write_bytes(first + second)
+    assert len(items(source)) == 4
+    second[byte] ^= 0xFF
+    path.write_bytes(first + second)
+    with pytest.raises(InputError, match=rf"^{path}: damaged compressed stream before byte \d+: .+$"):
+        items(source)
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
+def test_bytes_behind_the_last_stream(tmp_path: Path, compress: Any) -> None:
+    path = tmp_path / "lines"
+    data = compress(b'{"text": "a"}\n')
+    for size in (len(data) - 1, len(data) + 3):
+        path.write_bytes((data * 2)[:size])
+        with pytest.raises(InputError, match=rf"^{path}: truncated: "):
+            items(JsonlSource(paths=[str(path)]))
+    path.write_bytes(data + b"garbage")
+    with pytest.raises(InputError, match=rf"^{path}: damaged compressed stream before byte {len(data) + 7}: "):
+        items(JsonlSource(paths=[str(path)]))
+
+
+def test_gzip_may_be_padded_with_zeros(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(gzip.compress(b'{"text": "a"}\n') + bytes(512))
+    assert len(items(JsonlSource(paths=[str(tmp_path / "lines")]))) == 1
+
+
+def test_pages_without_text_are_refused(tmp_path: Path) -> None:
+    pages = [
+        "<page><title>A</title><ns>0</ns><id>1</id></page>",
+        "<page><id>2</id><revision><id>1</id></revision></page>",
+    ]
+    pages += ["<page><title/></page>", "<page><revision><text>t</text></revision></page>", page(4, "text")]
+    (tmp_path / "dump").write_text(dump(pages))
+    *letters, bare, whole = wikipedia(tmp_path / "dump")
+    found = [(letter.id, letter.rule, letter.error) for letter in letters if isinstance(letter, DeadLetter)]
+    assert found == [
+        ("wikipedia/dump#1", "no-text", "the page has no <revision>"),
+        ("wikipedia/dump#2", "no-text", "the page has no <text>"),
+        ("wikipedia/dump#page-3", "no-text", "the page has no <revision>"),
+    ]
+    assert bare == Document("wikipedia/dump#page-4", "wikipedia", "", "t", "wikitext")
+    assert isinstance(whole, Document)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "shift_jis", "hex"])
+def test_encodings_that_the_parser_does_not_know(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "dump"
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>\n' + dump([page(1, "text")]))
+    with pytest.raises(InputError, match=rf"^{path}: not a MediaWiki dump: .+; expected UTF-8$"):
+        wikipedia(path)
+
+
 @pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_truncated_dump_names_file_and_byte(tmp_path: Path, compress: Any, part: float) -> None:
@@ -106,12 +165,15 @@ def test_jsonl(tmp_path: Path) -> None:
         b'"text"',
         b'{"text": "\xff"}',
         b'{"text": "\\ud800"}',
+        b'{"text": "a", "id": "\\ud800"}',
+        b'{"text": "a", "title": "\\udfff"}',
     ]
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b"\n".join(lines)))
     document, *letters = items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
     assert document == Document("jsonl/a.jsonl#1:7", "jsonl", "t", "a", "plain")
     assert [(letter.id[-2:], letter.rule) for letter in letters if isinstance(letter, DeadLetter)] == [
-        ("#3", "not-json"), ("#4", "no-text"), ("#5", "no-text"), ("#6", "not-utf-8"), ("#7", "not-utf-8")
+        ("#3", "not-json"), ("#4", "no-text"), ("#5", "no-text"), ("#6", "not-utf-8"), ("#7", "not-utf-8"),
+        ("#8", "not-utf-8"), ("#9", "not-utf-8")
     ]  # fmt: skip
     (tmp_path / "a.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes()[:-12])
     with pytest.raises(InputError, match=r"a\.jsonl: truncated"):
