@@ -76,7 +76,7 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
 
 def has_no_workers(options: PipelineOptions) -> bool:
     """Whether the pipeline runs within this process."""
-    return options.view_as(DirectOptions).direct_running_mode == "in_memory"
+    return bool(options.view_as(DirectOptions).direct_running_mode == "in_memory")
 
 
 @contextmanager
