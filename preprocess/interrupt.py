@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM end a run alike: where it can be unwound, as a KeyboardInterrupt, so that nothing is left."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ def interruptible(unwinds: bool) -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        logging.disable(logging.CRITICAL)  # Beam would log a traceback
         raise KeyboardInterrupt
 
     handler = interrupt if unwinds else signal.SIG_DFL
@@ -31,5 +33,6 @@ def interruptible(unwinds: bool) -> Iterator[None]:
             raise KeyboardInterrupt from None
         raise
     finally:
+        logging.disable(logging.NOTSET)
         for number, previous in before.items():
             signal.signal(number, previous)

@@ -194,6 +194,29 @@ def test_killed_run_leaves_nothing_to_read_and_the_next_one_succeeds(corpus: Pat
     assert not work.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_removes_what_it_made_and_says_nothing(raw: Path, tmp_path: Path, number: int) -> None:
+    (tmp_path / "temporary").mkdir()
+    code = (
+        "import sys; from preprocess.config import CorpusConfig; from preprocess.run import run\n"
+        "try: run(CorpusConfig.model_validate_json(sys.argv[1]))\n"
+        "except KeyboardInterrupt: sys.exit(130)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, small_config(raw, tmp_path / "corpus").model_dump_json()],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )
+    while not list((tmp_path / f"{TEMPORARY}corpus").glob("documents/unit-0000[1-9].json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+
+
 def fails(raw: Path, tmp_path: Path, message: str, **changes: Any) -> None:
     with pytest.raises(InputError, match=message) as caught:
         run(small_config(raw, tmp_path / "corpus", **changes))
