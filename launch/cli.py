@@ -48,10 +48,12 @@ def corpus_verify(corpus: Path) -> None:
 
     Example: kilobatch corpus verify demo/corpus
     """
+    from pipeline.progress import progress_bar
     from pipeline.shards import Corpus
 
     opened = Corpus(corpus)
-    opened.verify()
+    with progress_bar("corpus verify", len(opened.manifest["files"])) as advance:
+        opened.verify(advance)
     print(f"{corpus}: {len(opened.manifest['files'])} files as their digests say; corpus digest {opened.digest}")
 
 
@@ -78,8 +80,7 @@ def checkpoint_list(run: Path) -> None:
 
     Example: kilobatch checkpoint list demo/run
     """
-    from pipeline.files import read_manifest
-    from pipeline.run_folder import FORMAT, KIND, RunFolder
+    from pipeline.run_folder import RunFolder, read_checkpoint_manifest
 
     folder = RunFolder(run)
     if not run.is_dir():
@@ -88,7 +89,7 @@ def checkpoint_list(run: Path) -> None:
         raise InputError(f"{folder.checkpoints}: no checkpoints")
     for step in folder.steps():
         try:
-            manifest = read_manifest(folder.checkpoint(step), KIND, FORMAT)
+            manifest = read_checkpoint_manifest(folder.checkpoint(step))
         except UserError as error:
             print(error)
             continue

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from pipeline.batch import BatchGeometry
 from pipeline.errors import InputError
+from pipeline.files import check_writable
 from pipeline.order import Order
 from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
 from pipeline.run_folder import RunFolder
@@ -33,6 +34,7 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
         InputError: one line. DigestError: a corpus file is not what its manifest says.
     """
     read_deepspeed_json(config.deepspeed)
+    check_writable(config.output)
     geometry = geometry_of(config, world_size)
     corpus = Corpus(config.corpus)
     corpus.verify()

@@ -20,6 +20,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import (
@@ -28,6 +29,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
     EvalPrediction,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -80,13 +82,28 @@ def use_all_cores() -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
+def _config(folder: Path) -> PretrainedConfig:
+    """The model's config.json.
+
+    Raises:
+        InputError: transformers cannot make a model of it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{folder / 'config.json'}: not the configuration of a model: {why}") from None
+    assert isinstance(config, PretrainedConfig)
+    return config
+
+
 def load_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerBase:
     """The model's tokenizer.
 
     Raises:
         InputError: the model has fewer positions than `max_length`.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config(folder)
     positions = getattr(config, "max_position_embeddings", max_length)
     if config.model_type in COUNTS_FROM_PADDING:
         positions -= config.pad_token_id + 1  # RoBERTa's first position stands behind the padding's
@@ -105,7 +122,7 @@ def build_model(folder: Path, labels: list[Label], seed: int, pretrained: bool) 
     """
     transformers.set_seed(seed)  # the head's weights, and all others of the baseline
     names = {number: str(label) for number, label in enumerate(labels)}
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config(folder)
     config.id2label, config.label2id = names, {name: number for number, name in names.items()}
     config.problem_type = "single_label_classification"
     if not pretrained:

@@ -23,13 +23,15 @@ from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut
-from pipeline.files import TEMPORARY, describe_files, publish_folder, read_json, verify_file, write_json
+from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
 from pipeline.model import MaskedLM
 from pipeline.pretrain_config import ModelConfig, PretrainConfig
+from pipeline.progress import progress_bar
 from pipeline.run_folder import RunFolder, check_provenance, identity, versions
-from pipeline.shards import Corpus
+from pipeline.shards import Corpus, Split
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
+COMPARED = 64  # held-out samples
 TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
 
 
@@ -82,17 +84,14 @@ def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int
 
 
 @torch.no_grad()
-def largest_difference(model: MaskedLM, exported: torch.nn.Module, held_out: HeldOut, samples: int = 64) -> float:
-    """The largest difference of any logit at any token of some held-out samples."""
-    largest = 0.0
-    for sample in held_out.order[np.arange(min(samples, held_out.samples))]:  # one at a time: all logits are large
-        ids_BT = torch.from_numpy(held_out.split.read(np.array([sample]))).long()
-        mask_BT = ids_BT != held_out.split.corpus.special_ids["pad"]
-        tokens_N = mask_BT.flatten().nonzero().squeeze(1)
-        ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
-        theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
-        largest = max(largest, float((ours_NV - theirs_NV).abs().max()))
-    return largest
+def largest_difference(model: MaskedLM, exported: torch.nn.Module, split: Split, sample: int) -> float:
+    """The largest difference of any logit at any token of a sample."""
+    ids_BT = torch.from_numpy(split.read(np.array([sample]))).long()
+    mask_BT = ids_BT != split.corpus.special_ids["pad"]
+    tokens_N = mask_BT.flatten().nonzero().squeeze(1)
+    ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
+    theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
+    return float((ours_NV - theirs_NV).abs().max())
 
 
 def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Path:
@@ -125,17 +124,18 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
         raise InputError(f"{output}: exists already; remove it or choose another name")
     model = MaskedLM(config.model, corpus.vocab_size)
     checkpoint.load_weights(folder, manifest, model)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f"{TEMPORARY}{os.getpid()}-{output.name}")
-    try:
+    held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
+    samples = held_out.order[np.arange(min(COMPARED, held_out.samples))]
+    with work_folder(output) as work, progress_bar("export: comparing logits", len(samples)) as advance:
+        temporary = work / "model"
         _write(temporary, model, config, corpus, manifest)
         loaded = AutoModelForMaskedLM.from_pretrained(temporary, local_files_only=True, trust_remote_code=False)
-        held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
-        difference = largest_difference(model, loaded, held_out)
+        difference = 0.0
+        for sample in samples:  # one at a time: all logits are large
+            difference = max(difference, largest_difference(model, loaded, held_out.split, sample))
+            advance()
         assert difference <= TOLERANCE, f"the exported logits differ by {difference}"
         publish_folder(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     console.print(f"{output}: {folder} exported; logits equal within {difference:.1e}", markup=False, soft_wrap=True)
     _show_example(output, held_out, console)
     return output

@@ -5,6 +5,7 @@ renamed. A folder's `manifest.json`, with the SHA-256 of every other file, is wr
 not exist for any reader.
 """
 
+import fcntl
 import hashlib
 import json
 import math
@@ -14,6 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
 
@@ -80,6 +84,59 @@ def publish_folder(temporary: Path, final: Path) -> None:
     sync_folder(temporary)
     temporary.rename(final)
     sync_folder(final.parent)
+
+
+def unmakeable(output: Path, error: Exception) -> InputError:
+    """Why an output cannot be made where the user wants it."""
+    why = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"output: cannot make {str(output)!r}: {why}; give a path below a folder that can be written to")
+
+
+@contextmanager
+def work_folder(output: Path) -> Iterator[Path]:
+    """An empty hidden folder beside `output`, to publish a part of; one command at a time holds it.
+
+    It is removed at the end; what a killed command left in it is removed at the beginning.
+
+    Raises:
+        InputError: another process holds it, or it cannot be made.
+    """
+    work = output.with_name(f"{TEMPORARY}{output.name}")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise unmakeable(output, error) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{output}: another run is writing it now; wait for it, or give another output") from None
+        _empty(work)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def check_writable(output: Path) -> None:
+    """Whether a folder can be made at `output`, or written into; nothing is made.
+
+    Raises:
+        InputError: it cannot.
+    """
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"output: cannot make {str(output)!r}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"output: cannot make {str(output)!r}: no permission to write to {there}")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -166,11 +223,27 @@ def seal(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**body, "digest": digest_of(body)}
 
 
-def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
-    """A folder's manifest, its own digest, kind and format version checked (the files are not read).
+class FileEntry(TypedDict):
+    """One line of a manifest's `files`."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """What every manifest has; a kind of folder adds its own keys."""
+
+    files: dict[str, FileEntry]
+
+
+def read_manifest(folder: Path, kind: str, version: int, form: type = Manifest) -> dict[str, Any]:
+    """A folder's manifest, its own digest, kind, format version and form checked (the files are not read).
+
+    Args:
+        form: a TypedDict that extends `Manifest`: the keys that are going to be read.
 
     Raises:
-        InputError: there is none, or it is of another kind or version.
+        InputError: there is none, or it is of another kind, version or form.
         DigestError: it was altered after it was written.
     """
     path = folder / MANIFEST
@@ -187,4 +260,10 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
     found = seal(manifest)["digest"]
     if manifest.get("digest") != found:
         raise DigestError(f"{path}: SHA-256 of its contents {found}, expected {manifest.get('digest')}")
+    try:
+        TypeAdapter(form).validate_python(manifest, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, why = ".".join(map(str, first["loc"])), first["msg"]
+        raise InputError(f"{path}: {place}: {why.lower()}; another program wrote it") from None
     return manifest

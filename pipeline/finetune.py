@@ -6,7 +6,6 @@ output; then one rename.
 
 import importlib.metadata
 import platform
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from rich.console import Console
 
 from pipeline.errors import DigestError, InputError
 from pipeline.files import (
-    TEMPORARY,
     describe_files,
     digest_of,
     file_sha256,
     publish_folder,
     read_json,
     verify_file,
+    work_folder,
     write_json,
 )
 from pipeline.finetune_config import FinetuneConfig
@@ -87,13 +86,13 @@ def _up_to_date(output: Path, recipe: dict[str, Any]) -> bool:
     return True
 
 
-def _train_all(config: FinetuneConfig, labels: list[Label], folder: Path, console: Console) -> dict[str, Any]:
-    """Train from the model's weights and, if asked, from random ones; write the former to `folder`."""
+def _train_all(config: FinetuneConfig, labels: list[Label], work: Path, console: Console) -> dict[str, Any]:
+    """Train from the model's weights and, if asked, from random ones; write the former to WORK/model."""
     from pipeline import classifier  # torch and transformers, once the input is known to be right
 
     classifier.quiet()
     classifier.use_all_cores()
-    scratch = folder / "scratch"
+    scratch = work / "scratch"
     tokenizer = classifier.load_tokenizer(config.model, config.max_length)
     sets = {
         split: classifier.tokenise(path, labels, tokenizer, config.max_length, scratch / split)
@@ -104,8 +103,7 @@ def _train_all(config: FinetuneConfig, labels: list[Label], folder: Path, consol
         model = classifier.build_model(config.model, labels, config.seed, pretrained=name == "pretrained")
         runs[name] = classifier.train(model, config, sets, tokenizer, scratch, f"{name:10}", console)
         if name == "pretrained":
-            classifier.save(model, config.model, folder)
-    shutil.rmtree(scratch)
+            classifier.save(model, config.model, work / "model")
     return runs
 
 
@@ -149,11 +147,9 @@ def finetune(config: FinetuneConfig) -> Path:
         console.print(f"{config.output}: up to date")
         print_scores(read_json(config.output / SCORES), console)
         return config.output
-    temporary = config.output.with_name(f"{TEMPORARY}{config.output.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
-    temporary.mkdir(parents=True)
-    try:
-        scores = _scores(_train_all(config, classes(train), temporary, console), train, valid)
+    with work_folder(config.output) as work:
+        temporary = work / "model"
+        scores = _scores(_train_all(config, classes(train), work, console), train, valid)
         write_json(temporary / SCORES, scores)
         provenance = {
             "kind": "task model",
@@ -168,8 +164,6 @@ def finetune(config: FinetuneConfig) -> Path:
         }
         write_json(temporary / PROVENANCE, provenance)
         publish_folder(temporary, config.output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print_scores(scores, console)
     console.print(f"{config.output}: written")
     return config.output

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DigestError, InputError, UserError
-from pipeline.files import TEMPORARY, read_manifest, verify_file, write_bytes
+from pipeline.files import TEMPORARY, Manifest, read_manifest, verify_file, write_bytes
 from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
 from pipeline.shards import Corpus
 
@@ -128,13 +128,33 @@ def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
     }
 
 
+class CheckpointManifest(Manifest):
+    """A checkpoint's manifest: tensors → shapes, Megatron's counters, and the stamp."""
+
+    step: int
+    tensors: dict[str, list[int]]
+    consumed_samples: int
+    consumed_tokens: int
+    corpus_digest: str
+    tokenizer_fingerprint: str
+    recipe: dict[str, Any]
+    config: dict[str, Any]
+    deepspeed: dict[str, Any]
+    versions: dict[str, str]
+
+
+def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, without a look at its files; raises as `read_manifest` does."""
+    return read_manifest(folder, KIND, FORMAT, CheckpointManifest)
+
+
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """A checkpoint's manifest, after every file has been compared with its digest.
 
     Raises:
         InputError, DigestError: names the file, the expected and the found digest.
     """
-    manifest = read_manifest(folder, KIND, FORMAT)
+    manifest = read_checkpoint_manifest(folder)
     if f"step-{manifest['step']:08d}" != folder.name:
         raise DigestError(f"{folder}: holds step {manifest['step']}; it was renamed")
     for name, entry in manifest["files"].items():

@@ -14,7 +14,7 @@ index; here it is memory-mapped, so that a corpus costs memory only where it is 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
-from pipeline.files import digest_of, inside, read_manifest, verify_file
+from pipeline.files import Manifest, digest_of, inside, read_manifest, verify_file
 
 KIND, FORMAT = "corpus", 1
 SPLITS = ("train", "valid")
@@ -80,6 +81,24 @@ def map_index(path: Path) -> dict[str, Offsets]:
     return arrays
 
 
+class SplitEntry(TypedDict):
+    shards: int
+
+
+class TokenizerEntry(TypedDict):
+    vocab_size: int
+    special_ids: dict[str, int]
+    fingerprint: str
+
+
+class CorpusManifest(Manifest):
+    """What is read of a corpus's manifest; it says more."""
+
+    tokenizer: TokenizerEntry
+    splits: dict[str, SplitEntry]
+    sequence_lengths: list[int]
+
+
 def corpus_digest(manifest: Mapping[str, Any]) -> str:
     """What identifies a corpus: shards and tokenizer, not the names of its sources nor the versions that made it."""
     ours = {name: entry for name, entry in manifest["files"].items() if name.endswith((".tokens", ".index"))}
@@ -115,22 +134,23 @@ class Corpus:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = read_manifest(folder, KIND, FORMAT)
+        self.manifest = read_manifest(folder, KIND, FORMAT, CorpusManifest)
         self.digest = corpus_digest(self.manifest)
         self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]
         self.sequence_lengths: list[int] = self.manifest["sequence_lengths"]
 
-    def verify(self) -> None:
-        """Compare every file with its SHA-256.
+    def verify(self, advance: Callable[[], None] = lambda: None) -> None:
+        """Compare every file with its SHA-256; `advance` is called after each.
 
         Raises:
             DigestError: names the first file that differs, the expected and the found digest.
         """
         files = self.manifest["files"]
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            list(pool.map(verify_file, repeat(self.folder), files, files.values()))
+            for _ in pool.map(verify_file, repeat(self.folder), files, files.values()):
+                advance()
 
     def verify_sizes(self) -> None:
         """The cheap part of `verify`, done by every rank: each file is there and of its size."""

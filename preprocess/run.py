@@ -8,18 +8,14 @@ Each is one chain with one leaf, from a listed `Create`, grouped by integers; no
 is returned through the runner. Every Beam runner does that much right.
 """
 
-import fcntl
 import json
-import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import TEMPORARY, file_sha256, publish_folder, sync_folder, write_bytes, write_json
+from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable, work_folder, write_bytes, write_json
 from pipeline.shards import SPLITS, Corpus
 from preprocess import documents, manifest, sample, sink, sources
 from preprocess.card import dataset_card
@@ -111,7 +107,9 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
     if output.exists() or output.is_symlink():
         _check_up_to_date(output, manifest.recipe(config, units), config.output)
         return config.output
-    with interruptible(has_no_workers(options)), _work_folder(output) as work:
+    with interruptible(has_no_workers(options)), work_folder(output) as work:
+        for name in ("corpus", "shards"):
+            (work / name).mkdir()
         plan = Plan(work, config, units)
         plan.save()
         make_documents(plan, options)
@@ -134,42 +132,8 @@ def _resolved(output: Path) -> Path:
         resolved = output.parent.resolve() / output.name
         resolved.exists()
     except (OSError, ValueError, RuntimeError) as error:  # too long or not allowed; a NUL; a circle of links
-        raise _unmakeable(output, error) from None
+        raise unmakeable(output, error) from None
     return resolved
-
-
-def _unmakeable(output: Path, error: Exception) -> InputError:
-    why = error.strerror if isinstance(error, OSError) else error
-    return InputError(f"output: cannot make {str(output)!r}: {why}; give a path below a folder that can be written to")
-
-
-@contextmanager
-def _work_folder(output: Path) -> Iterator[Path]:
-    """An empty hidden folder beside the output, locked while it is in use; what a killed run left in it is removed.
-
-    Raises:
-        InputError: another process holds it, or it cannot be made.
-    """
-    work = output.with_name(f"{TEMPORARY}{output.name}")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(work, os.O_RDONLY)
-    except (OSError, ValueError) as error:
-        raise _unmakeable(output, error) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for entry in work.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        for name in ("corpus", "shards"):
-            (work / name).mkdir()
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work)
-    except BlockingIOError:
-        raise InputError(f"{output}: another run is writing it now; wait for it, or give another output") from None
-    finally:
-        os.close(descriptor)
 
 
 def _check_up_to_date(output: Path, wanted: dict[str, Any], shown: Path) -> None:

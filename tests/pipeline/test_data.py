@@ -57,7 +57,8 @@ def test_the_batches_are_the_same_for_any_ranks_and_workers(
     assert read(corpus, config, world_size, workers) == reference
 
 
-@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (2, 0), (4, 0), (1, 1), (1, 4), (4, 1)])
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_the_batches_are_the_same_after_a_resume_at_each_step(
     corpus: Path, config: PretrainConfig, world_size: int, workers: int
 ) -> None:

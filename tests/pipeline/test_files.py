@@ -88,6 +88,38 @@ def test_publish_folder_never_replaces_a_finished_one(tmp_path: Path) -> None:
     assert (tmp_path / "final" / "file").read_text() == "final"
 
 
+def test_a_work_folder_is_empty_locked_and_removed(tmp_path: Path) -> None:
+    left = tmp_path / f"{files.TEMPORARY}model"
+    (left / "half").mkdir(parents=True)
+    with files.work_folder(tmp_path / "model") as work:
+        assert (work, list(work.iterdir())) == (left, []), "what a killed command left is gone"
+        with (
+            pytest.raises(InputError, match="another run is writing it now"),
+            files.work_folder(tmp_path / "model"),
+        ):
+            pass
+        with files.work_folder(tmp_path / "other"):
+            pass  # neighbours do not meet
+        (work / "part").mkdir()
+        files.publish_folder(work / "part", tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(BlockingIOError), files.work_folder(tmp_path / "again"):
+        raise BlockingIOError  # the body's errors are its own
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_whether_an_output_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.check_writable(tmp_path / "a" / "b")
+    files.check_writable(tmp_path)
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot make '.*file/b': .*file is no folder"):
+        files.check_writable(tmp_path / "file" / "b")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
+    with pytest.raises(InputError, match="no permission to write to"):
+        files.check_writable(tmp_path / "a")
+
+
 def test_remove_unfinished_removes_that_alone(tmp_path: Path) -> None:
     for name in ("keep", f"{files.TEMPORARY}folder"):
         (tmp_path / name).mkdir()
@@ -190,13 +222,30 @@ def test_a_folder_without_a_manifest_does_not_exist(tmp_path: Path) -> None:
             files.read_manifest(folder, "corpus", 1)
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"files": None}, "files: input should be"),
+        ({"files": {"a": {"bytes": 1}}}, "files.a.sha256: field required"),
+        ({"files": {"a": {"bytes": "1", "sha256": ""}}}, "files.a.bytes: input should be"),
+    ],
+)
+def test_a_manifest_that_another_program_sealed(sealed: Path, change: dict[str, Any], complaint: str) -> None:
+    path = sealed / files.MANIFEST
+    files.write_json(path, files.seal(files.read_json(path) | change))
+    with pytest.raises(InputError) as caught:
+        files.read_manifest(sealed, "corpus", 1)
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @given(data=st.data())
 def test_any_damage_to_a_manifest_is_a_line_for_people(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever bytes are put in the place of others: it still says the same, or our errors are raised and no others."""
     folder = tmp_path_factory.mktemp("manifest")
-    manifest = files.seal({"kind": "corpus", "format": 1, "share": 0.25, "count": 12})
+    manifest = files.seal({"kind": "corpus", "format": 1, "files": {}, "share": 0.25, "count": 12})
     text = json.dumps(manifest).encode()
     begin = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(begin + 1, len(text)))

@@ -170,6 +170,19 @@ def test_a_model_folder_that_lacks_a_file_is_refused(config: FinetuneConfig, tmp
         finetune(with_(config, model=broken))
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"model_type": "robert"}', '{"model_type": "roberta", "vocab_size": "x"}']
+)
+def test_a_model_folder_with_a_wrong_configuration_is_refused(
+    config: FinetuneConfig, tmp_path: Path, text: str
+) -> None:
+    broken = shutil.copytree(config.model, tmp_path / "broken")
+    (broken / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json: not the configuration of a model: .") as error:
+        finetune(with_(config, model=broken))
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_another_tokenizer_than_the_provenance_names_is_refused(config: FinetuneConfig, tmp_path: Path) -> None:
     broken = shutil.copytree(config.model, tmp_path / "broken")
     named = read_json(broken / "provenance.json")["tokenizer"]["fingerprint"]
