@@ -5,9 +5,11 @@ half-way on purpose and submitted again. A second run finds everything done.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from rich.table import Table
 
 from launch.demo_genre import write_sets
 from launch.demo_text import ATTRIBUTION, fetch
+from launch.local import devices
 from pipeline.configfile import load_config
 from pipeline.errors import Stopped
 from pipeline.files import read_json
@@ -26,13 +29,27 @@ PRETRAIN = Path("configs/pretrain/demo.yaml")
 console = Console(highlight=False)
 
 
-def kilobatch(*arguments: str, accepted: tuple[int, ...] = (0,)) -> int:
+def kilobatch(*arguments: str, accepted: tuple[int, ...] = (0,), environment: Mapping[str, str] | None = None) -> int:
     """Print and run one command; the demo ends with its exit code unless that is accepted."""
-    console.print(f"\n[bold]$ kilobatch {' '.join(arguments)}[/bold]")
-    code = subprocess.run([sys.executable, "-m", "launch.cli", *arguments]).returncode
+    changed = environment or {}
+    words = [*(f"{name}={value}" for name, value in changed.items()), "kilobatch", *arguments]
+    console.print(f"\n[bold]$ {' '.join(words)}[/bold]")
+    command = [sys.executable, "-m", "launch.cli", *arguments]
+    code = subprocess.run(command, env={**os.environ, **changed}).returncode
     if code not in accepted:
         sys.exit(code)
     return code
+
+
+def gpus_to_use(config: PretrainConfig) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES, where there are more GPUs than the demo's small batch can be divided among."""
+    count, device = devices(config)
+    if device == "CPU":
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
+    micro_batches = config.batch.train_batch_size // config.batch.train_micro_batch_size_per_gpu
+    usable = next(number for number in range(count, 0, -1) if micro_batches % number == 0)
+    return {} if usable == count else {"CUDA_VISIBLE_DEVICES": ",".join(visible[:usable])}
 
 
 def metrics(event: str) -> list[dict[str, Any]]:
@@ -81,11 +98,13 @@ def main() -> None:
     console.print(ATTRIBUTION)
     kilobatch("preprocess", "configs/corpus/demo.yaml")
     kilobatch("corpus", "verify", "demo/corpus")
-    half = load_config(PretrainConfig, PRETRAIN).schedule.total_steps // 2
-    code = kilobatch("pretrain", str(PRETRAIN), f"stop_at_step={half}", accepted=(0, Stopped.exit_code))
+    config = load_config(PretrainConfig, PRETRAIN)
+    half, gpus = config.schedule.total_steps // 2, gpus_to_use(config)
+    stop, command = f"stop_at_step={half}", ("pretrain", str(PRETRAIN))
+    code = kilobatch(*command, stop, accepted=(0, Stopped.exit_code), environment=gpus)
     if code == Stopped.exit_code:
         console.print(f"exit code {code}: stopped after a checkpoint; the same command goes on from there")
-        kilobatch("pretrain", str(PRETRAIN))
+        kilobatch(*command, environment=gpus)
     kilobatch("export", "demo/run", "demo/model")
     write_sets(DEMO / "raw" / "plays", DEMO / "genre")
     kilobatch("finetune", "configs/finetune/demo.yaml")

