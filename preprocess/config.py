@@ -27,9 +27,14 @@ class _Source(Config):
 
 
 class WikipediaSource(_Source):
-    """MediaWiki XML dumps (`*-pages-articles.xml.bz2`), one page a document."""
+    """MediaWiki XML dumps (`*-pages-articles*.xml.bz2`, gzip or plain), one page a document.
+
+    Multistream dumps are read in parallel, in ranges of at least `range_bytes` compressed bytes. The corpus does not
+    depend on it.
+    """
 
     type: Literal["wikipedia"] = "wikipedia"
+    range_bytes: int = Field(default=32_000_000, ge=1)
 
 
 class BooksSource(_Source):

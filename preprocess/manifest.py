@@ -28,11 +28,14 @@ VERSIONS = (
 
 def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
     """All that a corpus's bytes follow from. Paths are not part of it, the inputs' digests are."""
-    values = json.loads(config.model_dump_json(exclude={"output": True, "sources": {"__all__": {"paths"}}}))
+    files = [u for u in units if u.begin == 0]  # a file's other units are ranges of it
+    values = json.loads(
+        config.model_dump_json(exclude={"output": True, "sources": {"__all__": {"paths", "range_bytes"}}})
+    )
     values["sources"].sort(key=lambda source: source["name"])
     return {
         "config": values,
-        "inputs": [{"source": u.source, "name": u.name, "bytes": u.bytes, "sha256": u.sha256} for u in units],
+        "inputs": [{"source": u.source, "name": u.name, "bytes": u.bytes, "sha256": u.sha256} for u in files],
         "code": importlib.metadata.version("kilobatch"),
     }
 

@@ -8,9 +8,10 @@ Markup = Literal["wikitext", "markdown", "book", "plain"]  # which cleaner a doc
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of input that one task reads: today one file (a byte range of a multistream dump fits here as well).
+    """One piece of input that one task reads: a file, or the bytes `begin` … `end` − 1 of a multistream dump.
 
-    `name` is the path below the folder that all files of the source share: it is the same on every machine.
+    `name` is the path below the folder that all files of the source share: it is the same on every machine. `bytes` and
+    `sha256` are the whole file's.
     """
 
     number: int
@@ -20,6 +21,8 @@ class Unit:
     name: str
     bytes: int
     sha256: str
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.files import file_sha256
 from preprocess.config import Source
 from preprocess.records import Item, Unit
-from preprocess.sources import jsonl, textfile, wikipedia
+from preprocess.sources import jsonl, multistream, textfile, wikipedia
 
 
 def _files(source: Source) -> list[Path]:
@@ -36,7 +36,7 @@ def _files(source: Source) -> list[Path]:
 
 
 def list_units(sources: Sequence[Source]) -> list[Unit]:
-    """All units of a corpus, sorted by source and name, each with its input's SHA-256.
+    """All units of a corpus, sorted by source, name and range, each with its input's SHA-256.
 
     Raises:
         InputError: a file that is missing, empty, or a glob that matches nothing.
@@ -47,7 +47,9 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
         shared = os.path.commonpath([path.parent for path in paths])
         for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
             size, digest = path.stat().st_size, file_sha256(path)
-            units.append(Unit(len(units), source.name, source.type, str(path), name, size, digest))
+            whole = [(0, size)]
+            for part in multistream.ranges(path, source.range_bytes) if source.type == "wikipedia" else whole:
+                units.append(Unit(len(units), source.name, source.type, str(path), name, size, digest, *part))
     return units
 
 

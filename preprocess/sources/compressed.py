@@ -15,8 +15,8 @@ from pipeline.errors import InputError
 class _Bz2Streams(io.RawIOBase):
     """bzip2 streams, one after the other. `bz2.BZ2File` ends where the next one's beginning is damaged."""
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
+    def __init__(self, raw: BinaryIO, end: int) -> None:
+        self._raw, self._end = raw, end
         self._decompressor = bz2.BZ2Decompressor()
 
     def readable(self) -> bool:
@@ -28,32 +28,39 @@ class _Bz2Streams(io.RawIOBase):
         while not data:
             compressed = b""
             if self._decompressor.eof:
-                compressed = self._decompressor.unused_data or self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                compressed = self._decompressor.unused_data or self._read()
                 if not compressed:
                     return 0
                 self._decompressor = bz2.BZ2Decompressor()
             elif self._decompressor.needs_input:
-                compressed = self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                compressed = self._read()
                 if not compressed:
                     raise EOFError
             data = self._decompressor.decompress(compressed, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
+    def _read(self) -> bytes:
+        return self._raw.read(min(io.DEFAULT_BUFFER_SIZE, self._end - self._raw.tell()))
+
 
 @contextmanager
-def open_stream(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Yield (the decompressed stream, the raw file below it, whose `tell()` says how far it was read).
+
+    Args:
+        begin, end: a range of whole bzip2 streams; only these are read.
 
     Raises:
         InputError: damage is met while the body reads: names the file and the byte reached.
     """
     with path.open("rb") as raw:
+        raw.seek(begin)
         magic = raw.read(3)
-        raw.seek(0)
+        raw.seek(begin)
         stream: BinaryIO = raw
         if magic == b"BZh":
-            stream = io.BufferedReader(_Bz2Streams(raw))  # type: ignore[type-var]  # typeshed wants its own protocol
+            stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))  # type: ignore[type-var]  # typeshed wants its own protocol
         elif magic[:2] == b"\x1f\x8b":
             stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         try:

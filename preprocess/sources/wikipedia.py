@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-from xml.etree.ElementTree import Element, ParseError, iterparse
+from typing import BinaryIO, cast
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Skipped, Unit, snippet
@@ -11,16 +11,16 @@ from preprocess.sources.compressed import open_stream
 
 
 def read(unit: Unit) -> Iterator[Item]:
-    """The articles of a dump (namespace 0, no redirects), with their wikitext.
+    """The articles of a dump, or of a range of its streams (namespace 0, no redirects), with their wikitext.
 
     Raises:
         InputError: truncated, damaged or no dump at all; names the file, the page and the byte reached.
     """
     pages = 0
     path = Path(unit.path)
-    with open_stream(path) as (stream, raw):
+    with open_stream(path, unit.begin, unit.end) as (stream, raw):
         try:
-            for page in _pages(stream, path):
+            for page in _pages(stream, unit):
                 pages += 1
                 yield _item(page, pages, unit)
         except ParseError as error:
@@ -31,19 +31,38 @@ def read(unit: Unit) -> Iterator[Item]:
             raise InputError(f"{path}: truncated dump: the compressed stream is cut off {where}") from None
 
 
-def _pages(stream: BinaryIO, path: Path) -> Iterator[Element]:
+def _pages(stream: BinaryIO, unit: Unit) -> Iterator[Element]:
     """Each `<page>` element; what was read is freed on the way."""
-    events = iterparse(stream, events=("start", "end"))  # noqa: S314  (expat bounds entities)
-    try:
-        _, root = next(events)
-    except (LookupError, ValueError) as error:  # the XML declaration names an encoding that expat cannot use
-        raise InputError(f"{path}: not a MediaWiki dump: {error}; expected UTF-8") from None
+    events = _events(stream, unit)
+    _, root = next(events)
     if _local(root.tag) != "mediawiki":
-        raise InputError(f"{path}: not a MediaWiki dump: its root is <{_local(root.tag)}>, not <mediawiki>")
+        raise InputError(f"{unit.path}: not a MediaWiki dump: its root is <{_local(root.tag)}>, not <mediawiki>")
     for event, element in events:
         if event == "end" and _local(element.tag) == "page":
             yield element
             root.clear()
+
+
+def _events(stream: BinaryIO, unit: Unit) -> Iterator[tuple[str, Element]]:
+    """Beginnings and ends of elements; a part of a dump is given the root that it lacks."""
+    parser: XMLPullParser[Element] = XMLPullParser(("start", "end"))  # (expat bounds entities)
+    try:
+        for chunk in _framed(stream, unit):
+            parser.feed(chunk)
+            yield from cast(Iterator[tuple[str, Element]], parser.read_events())
+        parser.close()
+    except (LookupError, ValueError) as error:  # the XML declaration names an encoding that expat cannot use
+        raise InputError(f"{unit.path}: not a MediaWiki dump: {error}; expected UTF-8") from None
+    yield from cast(Iterator[tuple[str, Element]], parser.read_events())
+
+
+def _framed(stream: BinaryIO, unit: Unit) -> Iterator[bytes]:
+    if unit.begin > 0:
+        yield b"<mediawiki>"
+    while chunk := stream.read(65_536):
+        yield chunk
+    if unit.end < unit.bytes:
+        yield b"</mediawiki>"
 
 
 def _local(tag: str) -> str:
@@ -51,10 +70,11 @@ def _local(tag: str) -> str:
 
 
 def _item(page: Element, number: int, unit: Unit) -> Item:
-    """What a page is; `number` counts the pages of the dump and names one without `<id>`."""
+    """What a page is; `number` counts the pages of the unit and names one without `<id>`."""
     children = {_local(child.tag): child for child in page}
     own_id, title = (children[name].text or "" if name in children else "" for name in ("id", "title"))
-    id = f"{unit.source}/{unit.name}#{own_id or f'page-{number}'}"
+    at = f"{unit.begin}-" if unit.begin else ""
+    id = f"{unit.source}/{unit.name}#{own_id or f'page-{at}{number}'}"
     if "redirect" in children:
         return Skipped("redirect")
     if "ns" in children and children["ns"].text != "0":  # dumps before 2012 do not have it
