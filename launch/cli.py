@@ -3,11 +3,14 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from pipeline.errors import InputError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     name="kilobatch",
@@ -55,6 +58,36 @@ def corpus_verify(corpus: Path) -> None:
     with progress_bar("corpus verify", len(opened.manifest["files"])) as advance:
         opened.verify(advance)
     print(f"{corpus}: {len(opened.manifest['files'])} files as their digests say; corpus digest {opened.digest}")
+
+
+@corpus_app.command("stats")
+def corpus_stats(corpus: Path) -> None:
+    """Documents, tokens, samples and sources of a corpus, from its manifest alone.
+
+    Example: kilobatch corpus stats demo/corpus
+    """
+    from pipeline.inspect_corpus import print_stats
+    from pipeline.shards import Corpus
+
+    print_stats(Corpus(corpus), _console())
+
+
+@corpus_app.command("show")
+def corpus_show(
+    corpus: Path,
+    sample: Annotated[int, typer.Argument(help="its number in the split")] = 0,
+    split: Annotated[str, typer.Option(help="train or valid")] = "train",
+    length: Annotated[int, typer.Option(help="tokens a sample; 0: the corpus's shortest")] = 0,
+) -> None:
+    """One sample of a corpus: its documents' text, ids and pieces.
+
+    Example: kilobatch corpus show demo/corpus 17 --split valid
+    """
+    from pipeline.inspect_corpus import print_sample
+    from pipeline.shards import Corpus
+
+    opened = Corpus(corpus)
+    print_sample(opened, split, length or opened.sequence_lengths[0], sample, _console())
 
 
 @app.command()
@@ -146,6 +179,12 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     from pipeline.finetune_config import FinetuneConfig
 
     run(load_config(FinetuneConfig, config, overrides or []))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -63,7 +63,18 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["preprocess", "pretrain", "export", "finetune", "corpus verify", "checkpoint list", "checkpoint verify"]
+    "command",
+    [
+        "preprocess",
+        "pretrain",
+        "export",
+        "finetune",
+        "corpus verify",
+        "corpus stats",
+        "corpus show",
+        "checkpoint list",
+        "checkpoint verify",
+    ],
 )
 def test_every_command_shows_an_example(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
