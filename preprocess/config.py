@@ -27,7 +27,7 @@ class _Source(Config):
 
 
 class WikipediaSource(_Source):
-    """MediaWiki XML dumps (`*-pages-articles*.xml.bz2`, gzip or plain), one page a document.
+    """MediaWiki XML dumps (`*-pages-articles*.xml.bz2`, gzip, zstd or plain), one page a document.
 
     Multistream dumps are read in parallel, in ranges of at least `range_bytes` compressed bytes. The corpus does not
     depend on it.
@@ -50,12 +50,27 @@ class TextSource(_Source):
 
 
 class JsonlSource(_Source):
-    """JSON lines `{"id"?, "title"?, "text"}`, plain, gzip or bzip2, one line a document."""
+    """JSON lines `{"id"?, "title"?, "text"}`, plain, gzip, bzip2 or zstd, one line a document."""
 
     type: Literal["jsonl"] = "jsonl"
 
 
-Source = Annotated[WikipediaSource | BooksSource | TextSource | JsonlSource, Field(discriminator="type")]
+class ExtractedSource(_Source):
+    """Wikipedia as extracted text: files of `<doc id="…" url="…" title="…">` … `</doc>`, one element a document."""
+
+    type: Literal["extracted"] = "extracted"
+
+
+class TableSource(_Source):
+    """Parquet or Arrow files with a `text` column, as Hugging Face datasets keeps them, one row a document."""
+
+    type: Literal["table"] = "table"
+
+
+Source = Annotated[
+    WikipediaSource | ExtractedSource | BooksSource | TextSource | JsonlSource | TableSource,
+    Field(discriminator="type"),
+]
 
 
 class CleanConfig(Config):

@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.files import file_sha256
 from preprocess.config import Source
 from preprocess.records import Item, Unit
-from preprocess.sources import jsonl, multistream, textfile, wikipedia
+from preprocess.sources import extracted, jsonl, multistream, table, textfile, wikipedia
 
 
 def _files(source: Source) -> list[Path]:
@@ -65,4 +65,8 @@ def read(unit: Unit) -> Iterator[Item]:
         return textfile.read_book(unit)
     if unit.type == "text":
         return textfile.read_text(unit)
+    if unit.type == "extracted":
+        return extracted.read(unit)
+    if unit.type == "table":
+        return table.read(unit)
     return jsonl.read(unit)

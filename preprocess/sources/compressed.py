@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from pipeline.errors import InputError
 
 
@@ -44,6 +46,27 @@ class _Bz2Streams(io.RawIOBase):
         return self._raw.read(min(io.DEFAULT_BUFFER_SIZE, self._end - self._raw.tell()))
 
 
+class _ZstdFrames(io.RawIOBase):
+    """zstd frames, one after the other, by Arrow's decompressor."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        """Raises: EOFError: the last frame is cut off. OSError: damage, or bytes that begin no frame."""
+        try:
+            data = self._stream.read(len(buffer))
+        except OSError as error:
+            if str(error).startswith("Truncated"):
+                raise EOFError from None
+            raise
+        buffer[: len(data)] = data
+        return len(data)
+
+
 @contextmanager
 def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Yield (the decompressed stream, the raw file below it, whose `tell()` says how far it was read).
@@ -61,6 +84,8 @@ def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[
         stream: BinaryIO = raw
         if magic == b"BZh":
             stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))  # type: ignore[type-var]  # typeshed wants its own protocol
+        elif magic == b"\x28\xb5\x2f":
+            stream = io.BufferedReader(_ZstdFrames(raw))  # type: ignore[type-var]
         elif magic[:2] == b"\x1f\x8b":
             stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         try:

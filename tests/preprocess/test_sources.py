@@ -5,14 +5,34 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.configfile import load_config
 from pipeline.errors import InputError
 from preprocess import sources
-from preprocess.config import BooksSource, CorpusConfig, JsonlSource, Source, TextSource, WikipediaSource
+from preprocess.config import (
+    BooksSource,
+    CorpusConfig,
+    ExtractedSource,
+    JsonlSource,
+    Source,
+    TableSource,
+    TextSource,
+    WikipediaSource,
+)
 from preprocess.records import DeadLetter, Document, Item, Skipped
 from tests.preprocess.small import dump, page
+
+
+def zstd(data: bytes) -> bytes:
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(data)
+    return bytes(out.getvalue())
 
 
 def items(source: Source) -> list[Item]:
@@ -23,7 +43,7 @@ def wikipedia(path: Path) -> list[Item]:
     return items(WikipediaSource(paths=[str(path)]))
 
 
-@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress, zstd])
 def test_wikipedia_by_content_not_by_name(tmp_path: Path, compress: Any) -> None:
     pages = [page(1, "one & <two>"), page(2, "", redirect=True), page(3, "talk", namespace=1)]
     (tmp_path / "dump").write_bytes(compress(dump(pages).encode()))
@@ -99,7 +119,7 @@ def test_encodings_that_the_parser_does_not_know(tmp_path: Path, encoding: str) 
         wikipedia(path)
 
 
-@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress, zstd])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_truncated_dump_names_file_and_byte(tmp_path: Path, compress: Any, part: float) -> None:
     data = compress(dump([page(n, str(hash(n)) * 50) for n in range(200)]).encode())
@@ -178,6 +198,109 @@ def test_jsonl(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes()[:-12])
     with pytest.raises(InputError, match=r"a\.jsonl: truncated"):
         items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
+
+
+EXTRACTED = """
+<doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="Anarchism">
+Anarchism
+
+A < b & "c".
+
+</doc>
+
+<doc id="13" revid="7" url="x" title="A "B" & C">
+A "B" & C
+</doc>
+<doc id="14" url="x" title="Empty">
+</doc>
+"""
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, zstd])
+def test_extracted_articles(tmp_path: Path, compress: Any) -> None:
+    path = tmp_path / "wiki_00"
+    path.write_bytes(compress(EXTRACTED.encode()))
+    source = ExtractedSource(paths=[str(path)])
+    assert items(source) == [
+        Document("extracted/wiki_00#12", "extracted", "Anarchism", 'Anarchism\n\nA < b & "c".\n\n', "plain"),
+        Document("extracted/wiki_00#13", "extracted", 'A "B" & C', 'A "B" & C\n', "plain"),
+        Document("extracted/wiki_00#14", "extracted", "Empty", "", "plain"),
+    ]
+
+
+def test_extracted_articles_that_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "wiki"
+    source = ExtractedSource(paths=[str(path)])
+    path.write_bytes(EXTRACTED.replace("b & ", "b \xe9 ").encode("latin-1"))
+    letter, *others = items(source)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.id, letter.rule) == ("extracted/wiki#12", "not-utf-8")
+    assert len(others) == 2
+    path.write_text(EXTRACTED[:-8])
+    with pytest.raises(InputError, match=rf"^{path}: truncated: the article 14 has no </doc>$"):
+        items(source)
+    path.write_text("Anarchism\n" + EXTRACTED)
+    with pytest.raises(InputError, match=rf"^{path}:1: found 'Anarchism', expected <doc id="):
+        items(source)
+
+
+def write_table(path: Path, table: pa.Table, kind: str) -> None:
+    if kind == "parquet":
+        pq.write_table(table, path, row_group_size=300)
+        return
+    make = pa.ipc.new_file if kind == "arrow file" else pa.ipc.new_stream
+    with make(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=300)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow file", "arrow stream"])
+@pytest.mark.parametrize("type", [pa.string(), pa.large_string()])
+def test_tables_are_known_by_their_content(tmp_path: Path, kind: str, type: pa.DataType) -> None:
+    texts = [f"text {number}" for number in range(700)]
+    table = pa.table({"other": range(700), "text": pa.array([*texts[:-1], None], type), "title": ["t"] * 700})
+    write_table(tmp_path / "table", table, kind)
+    *documents, letter = items(TableSource(paths=[str(tmp_path / "table")]))
+    assert [document.text for document in documents if isinstance(document, Document)] == texts[:-1]
+    assert documents[1] == Document("table/table#2", "table", "t", "text 1", "plain")
+    assert letter == DeadLetter("table/table#700", "read", "no-text", "the row's text is null", "")
+
+
+def test_rows_have_their_own_ids_and_may_not_be_utf_8(tmp_path: Path) -> None:
+    invalid = pa.array([b"a", b"\xff"]).view(pa.string())
+    write_table(tmp_path / "table", pa.table({"id": [7, None], "text": invalid}), "parquet")
+    document, letter = items(TableSource(paths=[str(tmp_path / "table")]))
+    assert document == Document("table/table#1:7", "table", "", "a", "plain")
+    assert isinstance(letter, DeadLetter)
+    assert (letter.id, letter.rule) == ("table/table#2", "not-utf-8")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow file", "arrow stream"])
+def test_tables_without_texts(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "table"
+    write_table(path, pa.table({"texts": ["a"]}), kind)
+    with pytest.raises(InputError, match=rf"^{path}: no column 'text'.*did you mean 'texts'"):
+        items(TableSource(paths=[str(path)]))
+    write_table(path, pa.table({"text": [1]}), kind)
+    with pytest.raises(InputError, match=rf"^{path}: column 'text' is of type int64; expected string$"):
+        items(TableSource(paths=[str(path)]))
+
+
+@given(kind=st.sampled_from(["parquet", "arrow file", "arrow stream"]), data=st.data())
+def test_damaged_tables_are_one_line(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("table") / "table"
+    write_table(path, pa.table({"text": [f"text {number}" for number in range(50)]}), kind)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(1, len(whole) - 1))])
+    message, found = "", []
+    try:
+        found = items(TableSource(paths=[str(path)]))
+    except InputError as error:
+        message = str(error)
+    if found or (kind == "arrow stream" and not message):  # such a stream may end without its mark
+        assert (kind, len(found) in (0, 50)) == ("arrow stream", True)
+    else:
+        assert message.startswith(f"{path}: damaged, after")
+        assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Wikipedia as WikiExtractor and its kin leave it: `<doc id="…" url="…" title="…">`, the text, `</doc>`, on and on."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import InputError
+from preprocess.records import DeadLetter, Document, Item, Unit, snippet
+from preprocess.sources.compressed import open_stream
+
+_BEGIN = re.compile(r'<doc id="([^"]*)"(?: [a-z]+="[^"]*")*? title="(.*)">')  # titles keep their own quotation marks
+
+
+def read(unit: Unit) -> Iterator[Item]:
+    """The articles of a file. The title, which is also the text's first line, is kept as a heading.
+
+    Raises:
+        InputError: no `<doc>` file, one that ends within an article, or a damaged compressed one.
+    """
+    path = Path(unit.path)
+    with open_stream(path) as (stream, _):
+        lines: list[bytes] = []
+        begun: re.Match[str] | None = None
+        for number, line in enumerate(stream, 1):
+            if begun is None:
+                if line.strip():
+                    begun = _beginning(line, path, number)
+            elif line.strip() == b"</doc>":
+                yield _item(begun, b"".join(lines), unit)
+                begun, lines = None, []
+            else:
+                lines.append(line)
+    if begun is not None:
+        raise InputError(f"{path}: truncated: the article {begun[1]} has no </doc>")
+
+
+def _beginning(line: bytes, path: Path, number: int) -> re.Match[str]:
+    found = _BEGIN.fullmatch(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+    if found is None:
+        what = snippet(line.decode("utf-8", "backslashreplace"))
+        raise InputError(f'{path}:{number}: found {what!r}, expected <doc id="…" url="…" title="…">')
+    return found
+
+
+def _item(begun: re.Match[str], data: bytes, unit: Unit) -> Item:
+    id = f"{unit.source}/{unit.name}#{begun[1]}"
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        beginning = snippet(data[:1000].decode("utf-8", "backslashreplace"))
+        return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the article", beginning)
+    return Document(id, unit.source, begun[2], text, "plain")

@@ -1,0 +1,83 @@
+"""Parquet and Arrow files, as Hugging Face `datasets` keeps them: one row a document, a bounded number at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, nearest
+from preprocess.records import DeadLetter, Document, Item, Unit, snippet
+
+ROWS = 256  # at once
+
+
+def read(unit: Unit) -> Iterator[Item]:
+    """The rows of a file: `text`, and `id` and `title` where there are such columns. A null text is a dead letter.
+
+    Raises:
+        InputError: neither Parquet nor Arrow, damaged, or without a text column.
+    """
+    path = Path(unit.path)
+    number = 0
+    try:
+        for batch in _batches(path):
+            _check(batch.schema, path)
+            for row in _rows(batch):
+                number += 1
+                yield _item(row, number, unit)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
+            raise
+        what = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged, after {number} rows, or no Parquet or Arrow file: {what}") from None
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic[:4] == b"PAR1":
+        with pq.ParquetFile(path) as parquet:
+            names = parquet.schema_arrow.names
+            wanted = [name for name in ("id", "title", "text") if name in names]
+            yield from parquet.iter_batches(ROWS, columns=wanted if "text" in names else None)
+        return
+    with pa.memory_map(str(path)) as file:
+        if magic == b"ARROW1":
+            reader = pa.ipc.open_file(file)
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        else:
+            batches = iter(pa.ipc.open_stream(file))
+        for batch in batches:
+            yield from (batch.slice(begin, ROWS) for begin in range(0, batch.num_rows, ROWS))
+
+
+def _check(schema: pa.Schema, path: Path) -> None:
+    if "text" not in schema.names:
+        raise InputError(f"{path}: no column 'text'{nearest('text', schema.names)}")
+    found = schema.field("text").type
+    if not (pa.types.is_string(found) or pa.types.is_large_string(found)):
+        raise InputError(f"{path}: column 'text' is of type {found}; expected string")
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, object, bytes | None]]:
+    """(id, title, text) of each row; texts as bytes, since Arrow does not say whether they are UTF-8."""
+    texts = batch.column("text").cast(pa.large_binary()).to_pylist()
+    others = [
+        batch.column(name).to_pylist() if name in batch.schema.names else [None] * len(texts)
+        for name in ("id", "title")
+    ]
+    return zip(*others, texts, strict=True)
+
+
+def _item(row: tuple[object, object, bytes | None], number: int, unit: Unit) -> Item:
+    own_id, title, data = row
+    id = f"{unit.source}/{unit.name}#{number}" + (f":{own_id}" if own_id is not None else "")
+    if data is None:
+        return DeadLetter(id, "read", "no-text", "the row's text is null", "")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        beginning = snippet(data[:1000].decode("utf-8", "backslashreplace"))
+        return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the text", beginning)
+    return Document(id, unit.source, "" if title is None else str(title), text, "plain")
