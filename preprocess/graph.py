@@ -5,9 +5,10 @@ import difflib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -52,6 +53,29 @@ def _check(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
         raise InputError(f"{name}: unknown to Beam; {hint}")
 
 
+def _with_dask(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the name by which Beam finds DaskRunner; its options are known once its module is imported.
+
+    A partition is one unit unless another size is given: by default it is 128, and few workers would have work.
+
+    Raises:
+        InputError: the packages that it needs are not installed.
+    """
+    try:
+        from apache_beam.runners.dask import dask_runner
+    except ImportError as error:
+        raise InputError(f"--runner=DaskRunner: {error}; install kilobatch[dask]") from None
+    sizes = (
+        []
+        if any(word.startswith("--dask_") and "partition" in word for word in arguments)
+        else ["--dask_partition_size=1"]
+    )
+    return [
+        *sizes,
+        *(re.sub(r"^(--runner=)?DaskRunner$", rf"\g<1>{dask_runner.__name__}.DaskRunner", word) for word in arguments),
+    ]
+
+
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from a command line; the runner is FnApiRunner unless another is named.
 
@@ -60,6 +84,8 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     Raises:
         InputError: no such option, value or runner, or a mode of the local runner that loses data.
     """
+    if any("DaskRunner" in argument for argument in arguments):
+        arguments = _with_dask(arguments)
     options = PipelineOptions(["--runner=FnApiRunner", *arguments])
     options.get_all_options(add_extra_args_fn=partial(_check, arguments))
     try:
@@ -79,6 +105,13 @@ def has_no_workers(options: PipelineOptions) -> bool:
     return bool(options.view_as(DirectOptions).direct_running_mode == "in_memory")
 
 
+def _close(pipeline: beam.Pipeline) -> None:
+    """Let Dask's scheduler forget the pipeline: its client would wait for a vanished one for ever."""
+    client = getattr(getattr(pipeline, "result", None), "client", None)
+    if client is not None:
+        client.close()
+
+
 @contextmanager
 def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
     """A pipeline that is run when the block ends, with Beam's logging from warnings on, here and in its workers."""
@@ -91,8 +124,13 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
     os.environ.setdefault(_WORKER_OPTIONS, str(worker_options))
     temporary, tempfile.tempdir = tempfile.tempdir, str(work)  # a pipeline makes a folder there, and may leave it
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with ExitStack() as closing, beam.Pipeline(options=options) as pipeline:
+            closing.callback(_close, pipeline)
             yield pipeline
+    except OSError as error:
+        if error.errno is not None or "DaskRunner" not in options.view_as(StandardOptions).runner:
+            raise
+        raise InputError(f"--dask_client_address: {' '.join(str(error).split())}") from None
     finally:
         tempfile.tempdir = temporary
         logger.setLevel(level)
