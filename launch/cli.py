@@ -12,6 +12,8 @@ from pipeline.errors import InputError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+INTERRUPTED = 128 + signal.SIGINT
+
 app = typer.Typer(
     name="kilobatch",
     help="Large-batch pretraining of BERT- and RoBERTa-style encoders, from raw text to a fine-tuned model.",
@@ -120,14 +122,15 @@ def checkpoint_list(run: Path) -> None:
         raise InputError(f"{run}: no such folder; expected that of a run")
     if not folder.steps():
         raise InputError(f"{folder.checkpoints}: no checkpoints")
+    code = 0
     for step in folder.steps():
         try:
             manifest = read_checkpoint_manifest(folder.checkpoint(step))
+            size = sum(entry["bytes"] for entry in manifest["files"].values())
+            print(f"{folder.checkpoint(step)}  {manifest['consumed_samples']:,} samples  {size / 1e6:,.1f} MB")
         except UserError as error:
-            print(error)
-            continue
-        size = sum(entry["bytes"] for entry in manifest["files"].values())
-        print(f"{folder.checkpoint(step)}  {manifest['consumed_samples']:,} samples  {size / 1e6:,.1f} MB")
+            code = max(code, _say(error))
+    raise typer.Exit(code)
 
 
 @checkpoint_app.command("verify")
@@ -141,16 +144,14 @@ def checkpoint_verify(run: Path) -> None:
     folder = RunFolder(run)
     if not folder.steps():
         raise InputError(f"{folder.checkpoints}: no checkpoints")
-    broken: list[UserError] = []
+    code = 0
     for step in folder.steps():
         try:
             verify_checkpoint(folder.checkpoint(step))
             print(f"{folder.checkpoint(step)}: sound")
         except UserError as error:
-            broken.append(error)
-            print(error)
-    if broken:
-        raise broken[0]
+            code = max(code, _say(error))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -190,13 +191,16 @@ def _console() -> "Console":
 def main() -> None:
     """The `kilobatch` command: every mistake of the user's is one line, with an exit code of its own."""
     try:
-        sys.exit(app(prog_name="kilobatch", standalone_mode=False))  # None, or the code of a typer.Exit
+        code = app(prog_name="kilobatch", standalone_mode=False)  # None, or the code of a typer.Exit
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt  # which typer has made a code of
+        sys.exit(code)
     except UserError as error:
         _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         _fail(_usage(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 128 + signal.SIGINT)
+        _fail("interrupted", INTERRUPTED)
     except OSError as error:
         if error.filename is None:
             raise
@@ -207,6 +211,11 @@ def _usage(error: typer.TyperException) -> str:
     """A misused command line, as typer words it (with the nearest name), and where to read on."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     return f"{message}; see '{context.command_path} --help'" if message and context else message
+
+
+def _say(error: UserError) -> int:
+    print(f"kilobatch: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return error.exit_code
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -15,7 +15,7 @@ import psutil
 
 from launch import plan
 from pipeline.configfile import dump_config
-from pipeline.errors import InputError, Stopped
+from pipeline.errors import InputError, RunError, Stopped
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, identity
@@ -23,6 +23,7 @@ from pipeline.shards import Corpus
 
 MODULE = "pipeline.train"
 STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself kills ranks with
+KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
 KILLED_BY_STOP = 256 - STOP  # how the launcher says that a rank was, before it could hear
 
 
@@ -124,7 +125,7 @@ def supervise(command: list[str], environment: dict[str, str], lock: int) -> int
     since a rank that is still starting cannot hear it.
 
     Raises:
-        Stopped: asked to stop before the ranks had begun.
+        Stopped: asked to stop before the ranks had begun. RunError: a rank was killed.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -139,6 +140,9 @@ def supervise(command: list[str], environment: dict[str, str], lock: int) -> int
                 _signal_ranks(launcher.pid)
     if stop.is_set() and code == KILLED_BY_STOP:
         raise Stopped("stopped before the first step of this start; run it again to go on")
+    if code > KILLED:
+        name = signal.Signals(256 - code).name
+        raise RunError(f"a rank was killed by {name}; run it again to go on from the last checkpoint")
     return code
 
 

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from pipeline.batch import BatchGeometry
 from pipeline.errors import InputError
-from pipeline.files import check_writable
+from pipeline.files import MANIFEST, check_writable
 from pipeline.order import Order
 from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
 from pipeline.run_folder import RunFolder
@@ -35,6 +35,8 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
     """
     read_deepspeed_json(config.deepspeed)
     check_writable(config.output)
+    if (config.output / MANIFEST).exists():
+        raise InputError(f"output: {config.output} is a finished folder of something else; give another")
     geometry = geometry_of(config, world_size)
     corpus = Corpus(config.corpus)
     corpus.verify()

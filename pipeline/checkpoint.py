@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from pipeline.engine import STATES, Engine, Fragment
-from pipeline.errors import DigestError
+from pipeline.errors import DigestError, InputError, RunError
 from pipeline.files import MANIFEST, TEMPORARY, publish_folder, remove_unfinished, seal, sync_file, write_json
 from pipeline.run_folder import FORMAT, KIND, RunFolder
 
@@ -34,7 +34,7 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
         stamp: recipe, digests, counters and versions: the manifest's own fields.
 
     Raises:
-        OSError: on every rank when any rank could not write; nothing is left under a checkpoint's name.
+        RunError: on every rank when any rank could not write; nothing is left under a checkpoint's name.
     """
     rank, final = dist.get_rank(), run.checkpoint(step)
     temporary = final.with_name(TEMPORARY + final.name)
@@ -46,7 +46,11 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
     fragments = engine.fragments(step)
     if engine.stage == 0:  # every rank keeps everything: share the work
         fragments = fragments[rank :: engine.world_size]
-    sizes, digests = _gather_digests(*_write(temporary / rank_file(rank), fragments))
+    size, digest, error = _write(temporary / rank_file(rank), fragments)
+    sizes, digests = _gather_digests(size, digest)
+    if -1 in sizes:
+        what = str(error) if error else f"rank {sizes.index(-1)} could not write its part"
+        raise RunError(f"{final}: not saved: {' '.join(what.split())}; the checkpoints before it are whole")
     if rank == 0:
         manifest = {
             "kind": KIND,
@@ -65,7 +69,7 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
     return final
 
 
-def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, OSError | None]:
+def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, Exception | None]:
     """Write and sync this rank's file; its size, SHA-256, and the error if there was one."""
     arrays = {
         f"{state}/{fragment.name}/{fragment.begin}": fragment.tensors[state].cpu().numpy()
@@ -77,21 +81,17 @@ def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, OSErr
         sync_file(path)
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").digest(), None
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         return -1, bytes(32), error
 
 
-def _gather_digests(size: int, digest: bytes, error: OSError | None) -> tuple[list[int], list[str]]:
-    """Every rank's size and SHA-256, as tensors (nothing is unpickled); fails on all ranks when one failed."""
+def _gather_digests(size: int, digest: bytes) -> tuple[list[int], list[str]]:
+    """Every rank's size (−1 where it could not write) and SHA-256, as tensors: nothing is unpickled."""
     device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
     mine = torch.tensor([size, *digest], dtype=torch.int64, device=device)
     gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, mine)
     sizes = [int(row[0]) for row in gathered]
-    if error is not None:
-        raise error
-    if -1 in sizes:
-        raise OSError(f"rank {sizes.index(-1)} could not write its part of the checkpoint")
     return sizes, [bytes(row[1:].tolist()).hex() for row in gathered]
 
 
@@ -150,8 +150,16 @@ def load(folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
 
 
 def load_weights(folder: Path, manifest: dict[str, Any], model: torch.nn.Module) -> None:
-    """Set a plain model's weights from a verified checkpoint."""
+    """Set a plain model's weights from a verified checkpoint.
+
+    Raises:
+        InputError: they are another model's. RunError: they are not all finite.
+    """
     pieces = Pieces(folder, manifest)
+    if pieces.shapes != {name: list(parameter.shape) for name, parameter in model.named_parameters()}:
+        raise InputError(f"{folder}: holds other tensors than the model of its run has; another program wrote it")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(pieces.whole(name))
+            if not parameter.isfinite().all():
+                raise RunError(f"{folder}: {name} holds values that are not finite numbers: the run diverged")

@@ -12,6 +12,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed comes with accelerate, and would warn
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.finetune_config import FinetuneConfig
 from pipeline.finetune_data import Label, read_examples
 
@@ -183,6 +184,8 @@ class _Show(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         epoch = len(self.epochs) + 1
         scores = {key: float(found["metrics"][f"eval_{key}"]) for key in ("loss", "accuracy", "macro_f1")}
+        if not math.isfinite(scores["loss"]):
+            raise RunError(f"epoch {epoch}: the validation loss is {scores['loss']}: it diverged; lower learning_rate")
         self.epochs.append({"epoch": epoch, **scores})
         self.progress.console.print(
             f"{self.name}  epoch {epoch}/{self.of}  validation loss {scores['loss']:.3f}  "

@@ -31,6 +31,10 @@ class Stopped(UserError):
     exit_code = 75
 
 
+class RunError(UserError):
+    """A run cannot go on though its input is right: it diverged, the disk is full, a process was killed."""
+
+
 def nearest(name: str, accepted: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the accepted name closest to `name`, or what is accepted when none is close."""
     names = sorted(accepted)

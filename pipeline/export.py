@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import checkpoint
 from pipeline.configfile import load_config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
 from pipeline.model import MaskedLM
@@ -102,6 +102,7 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
 
     Raises:
         InputError: no run, no checkpoint, `output` exists. DigestError: no checkpoint is sound.
+        RunError: its weights or logits are not finite numbers.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -130,10 +131,13 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
         temporary = work / "model"
         _write(temporary, model, config, corpus, manifest)
         loaded = AutoModelForMaskedLM.from_pretrained(temporary, local_files_only=True, trust_remote_code=False)
-        difference = 0.0
+        differences = []
         for sample in samples:  # one at a time: all logits are large
-            difference = max(difference, largest_difference(model, loaded, held_out.split, sample))
+            differences.append(largest_difference(model, loaded, held_out.split, sample))
             advance()
+        difference = float(np.max(differences))  # NaN if one is, unlike `max`
+        if np.isnan(difference):
+            raise RunError(f"{folder}: its logits are not finite numbers: the run diverged")
         assert difference <= TOLERANCE, f"the exported logits differ by {difference}"
         publish_folder(temporary, output)
     console.print(f"{output}: {folder} exported; logits equal within {difference:.1e}", markup=False, soft_wrap=True)

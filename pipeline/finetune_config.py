@@ -31,11 +31,11 @@ class FinetuneConfig(Config):
     output: Path
     train: Path
     valid: Path
-    epochs: Annotated[int, Field(ge=1)] = 3
+    epochs: Annotated[int, Field(ge=1, lt=2**31)] = 3
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-5
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1, lt=2**31)] = 32
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
-    max_length: Annotated[int, Field(ge=3)] = 128
+    max_length: Annotated[int, Field(ge=3, lt=2**31)] = 128
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     baseline: bool = False

@@ -36,6 +36,11 @@ def _example(line: bytes, place: str) -> tuple[str, Label]:
     text, label = _field(row, "text", place), _field(row, "label", place)
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{place}: text: found {text!r}; expected a text that is not empty")
+    for key, value in (("text", text), ("label", str(label))):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            raise InputError(f"{place}: {key}: half a surrogate pair at character {error.start}") from None
     if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
         raise InputError(f"{place}: label: found {label!r}; expected a text or a whole number")
     return text, label

@@ -54,7 +54,7 @@ class Metrics:
 
     def _write(self, values: dict[str, Any]) -> None:
         if self.file:
-            self.file.write(json.dumps(values) + "\n")
+            self.file.write(json.dumps(values, allow_nan=False) + "\n")
             self.file.flush()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from pipeline.configfile import Config
 from pipeline.errors import InputError, nearest
 from pipeline.files import read_json
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0, lt=1)]  # of Adam: at 1 nothing would ever be forgotten
 

@@ -19,16 +19,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
-from pipeline.files import Manifest, digest_of, inside, read_manifest, verify_file
+from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_file
 
 KIND, FORMAT = "corpus", 1
 SPLITS = ("train", "valid")
@@ -82,12 +83,25 @@ def map_index(path: Path) -> dict[str, Offsets]:
 
 
 class SplitEntry(TypedDict):
-    shards: int
+    shards: Annotated[int, Field(ge=1, le=99_999)]
+
+
+class Splits(TypedDict):
+    train: SplitEntry
+    valid: SplitEntry
+
+
+class SpecialIds(TypedDict):
+    bos: int
+    pad: int
+    eos: int
+    unk: int
+    mask: int
 
 
 class TokenizerEntry(TypedDict):
-    vocab_size: int
-    special_ids: dict[str, int]
+    vocab_size: Annotated[int, Field(ge=1)]
+    special_ids: SpecialIds
     fingerprint: str
 
 
@@ -95,7 +109,7 @@ class CorpusManifest(Manifest):
     """What is read of a corpus's manifest; it says more."""
 
     tokenizer: TokenizerEntry
-    splits: dict[str, SplitEntry]
+    splits: Splits
     sequence_lengths: list[int]
 
 
@@ -140,6 +154,19 @@ class Corpus:
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]
         self.sequence_lengths: list[int] = self.manifest["sequence_lengths"]
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """That the manifest covers each shard, and that the special ids are the vocabulary's."""
+        names = [
+            f"{name}.{kind}" for split in SPLITS for name in self.shard_names(split) for kind in ("tokens", "index")
+        ]
+        missing = next((name for name in names if name not in self.manifest["files"]), None)
+        if missing:
+            raise InputError(f"{self.folder / MANIFEST}: names no file {missing}; another program wrote it")
+        wrong = {name: id for name, id in self.special_ids.items() if not 0 <= id < self.vocab_size}
+        if wrong:
+            raise InputError(f"{self.folder / MANIFEST}: special ids {wrong} are not of {self.vocab_size} pieces")
 
     def verify(self, advance: Callable[[], None] = lambda: None) -> None:
         """Compare every file with its SHA-256; `advance` is called after each.

@@ -9,6 +9,7 @@ weights → `checkpoint.save`. Every random choice is a function of (seed, corpu
 count has to be restored to go on.
 """
 
+import math
 import resource
 import signal
 import sys
@@ -23,7 +24,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
 from pipeline.data import Step, TrainBatches, log_frequencies, steps
 from pipeline.engine import Engine, start_processes
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
@@ -106,7 +107,7 @@ def train(trainer: Trainer) -> None:
     """Train to `schedule.total_steps`, or until a stop: a checkpoint is then saved first.
 
     Raises:
-        Stopped: on a signal, or at `stop_at_step`.
+        Stopped: on a signal, or at `stop_at_step`. RunError: it diverged, or a checkpoint could not be written.
     """
     config, geometry = trainer.config, trainer.geometry
     first, last = trainer.resume(), config.schedule.total_steps
@@ -119,6 +120,7 @@ def train(trainer: Trainer) -> None:
 
     def evaluate(done: int) -> None:
         loss = trainer.held_out.loss(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
+        check_finite(done, {"held-out loss": loss})
         metrics.evaluation(done, loss)
 
     if first == 0:
@@ -128,11 +130,13 @@ def train(trainer: Trainer) -> None:
             begin = time.perf_counter()
             loss, predicted, stop = trainer.train_step(step)
             done = step.number + 1
+            grad_norm = trainer.engine.grad_norm()
+            check_finite(done, {"loss": loss, "gradient norm": grad_norm})
             tokens = geometry.train_batch_size * config.batch.sequence_length
             metrics.train(done, {
                 "loss": loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
-                "grad_norm": trainer.engine.grad_norm(),
+                "grad_norm": grad_norm,
                 "predicted_tokens": predicted,
                 "tokens_per_second": tokens / (time.perf_counter() - begin),
                 "peak_memory_bytes": peak_memory(trainer.device),
@@ -150,6 +154,20 @@ def train(trainer: Trainer) -> None:
         metrics.close()
 
 
+def check_finite(step: int, values: dict[str, float | None]) -> None:
+    """Stop before anything is saved; every rank sees the same values.
+
+    Raises:
+        RunError: names the first one that is no finite number.
+    """
+    for name, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise RunError(
+                f"step {step}: the {name} is {value}: the run has diverged and nothing was saved of it;"
+                " lower optimizer.learning_rate, or set optimizer.max_grad_norm"
+            )
+
+
 def peak_memory(device: torch.device) -> int:
     """Most bytes this rank has held: of the GPU where there is one, else of the process."""
     if device.type == "cuda":
@@ -162,13 +180,13 @@ def main(config_path: Path) -> int:
     device = start_processes()
     try:
         train(Trainer(load_config(PretrainConfig, config_path), device))
-    except UserError as error:
+    except (UserError, OSError) as error:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asked again
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's
         if dist.get_rank() != 0:
             time.sleep(60)  # the launcher kills all ranks once one ends: rank 0 meets the same error and speaks for all
         print(f"kilobatch: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        return error.exit_code if isinstance(error, UserError) else RunError.exit_code
     dist.destroy_process_group()
     return 0
 

@@ -89,7 +89,7 @@ class TokenizerConfig(Config):
     """SentencePiece training. `threads` is part of the result: sums are added thread by thread."""
 
     type: Literal["sentencepiece-unigram"] = "sentencepiece-unigram"
-    vocab_size: int = Field(default=32_768, ge=300)
+    vocab_size: int = Field(default=32_768, ge=300, le=1_000_000)
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1)
     byte_fallback: Literal[True] = True
     sample_characters: int = Field(default=100_000_000, ge=1_000)  # at most so much text is trained on
@@ -126,6 +126,6 @@ class CorpusConfig(Config):
     @field_validator("sequence_lengths")
     @classmethod
     def _lengths(cls, lengths: list[int]) -> list[int]:
-        if sorted(set(lengths)) != lengths or lengths[0] < 8:
+        if sorted(set(lengths)) != lengths or lengths[0] < 8 or lengths[-1] > 1_000_000:
             raise ValueError(f"found {lengths}; expected increasing numbers of tokens from 8 on, such as [128, 512]")
         return lengths

@@ -77,7 +77,8 @@ def largest_difference(left: Tensors, right: Tensors) -> float:
     """
     assert left.keys() == right.keys()
     floor = max(float(tensor.abs().max()) for tensor in right.values()) / 1000
-    return max(float((left[n] - right[n]).abs().max()) / max(floor, float(right[n].abs().max())) for n in left)
+    found = [(left[n] - right[n]).abs().max() / right[n].abs().max().clamp(min=floor) for n in left]
+    return float(torch.stack(found).max())  # NaN if one is, unlike `max`
 
 
 GEOMETRY = ["batch.train_batch_size=32", "model.hidden_size=32", "model.num_hidden_layers=2"]

@@ -1,6 +1,8 @@
 """The commands as a user types them: the real launcher, real ranks, a real signal, then the export."""
 
 import fcntl
+import json
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +19,6 @@ from pipeline.run_folder import RunFolder
 from tests.conftest import flip_byte
 from tests.text import text_corpus
 
-pytestmark = pytest.mark.xdist_group("launcher")  # one after the other: they share a run
 COMMAND = [sys.executable, "-m", "launch.cli"]
 
 
@@ -118,6 +119,58 @@ def test_a_signal_while_the_ranks_start_is_heard(folder: Path, seconds: float) -
     assert command.returncode == 75, errors
     assert errors.count(b"\n") == 1, errors
     assert not processes_of(folder)
+
+
+def test_a_killed_rank_is_told(folder: Path) -> None:
+    command = [*COMMAND, "pretrain", str(folder / "pretrain.yaml"), f"output={folder / 'killed'}"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    ranks: list[psutil.Process] = []
+    while len(ranks) < 2:
+        assert time.monotonic() < deadline
+        ranks = [
+            process for process in processes_of(folder) if process.cmdline()[1:4] == ["-u", "-m", "pipeline.train"]
+        ]
+        time.sleep(0.05)
+    ranks[1].kill()
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert errors.splitlines()[-1] == (
+        "kilobatch: a rank was killed by SIGKILL; run it again to go on from the last checkpoint"
+    )
+    assert not processes_of(folder)
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(folder: Path) -> None:
+    """No file may grow beyond a limit that the checkpoint's tensors exceed: every write behind it fails."""
+    settings = [f"output={folder / 'full'}", "stop_at_step=2"]
+    limited = subprocess.run(
+        ["prlimit", "--fsize=20000", *COMMAND, "pretrain", str(folder / "pretrain.yaml"), *settings],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert limited.returncode == 1
+    assert "Traceback" not in limited.stderr
+    assert f"{folder / 'full' / 'checkpoints' / 'step-00000002'}: not saved: " in limited.stderr
+    assert RunFolder(folder / "full").steps() == []
+    assert kilobatch("pretrain", str(folder / "pretrain.yaml"), *settings).returncode == 75
+    assert RunFolder(folder / "full").steps() == [2]
+
+
+def test_a_diverged_run_ends_and_saves_nothing_of_it(folder: Path) -> None:
+    settings = [f"output={folder / 'diverged'}", "optimizer.learning_rate=1e30", "checkpoint.every_steps=1"]
+    diverged = kilobatch("pretrain", str(folder / "pretrain.yaml"), *settings)
+    assert diverged.returncode == 1
+    assert "Traceback" not in diverged.stderr
+    assert ": the run has diverged and nothing was saved of it" in diverged.stderr
+    for line in (folder / "diverged" / "metrics.jsonl").read_text().splitlines():
+        assert math.isfinite(json.loads(line)["loss"])
+    assert RunFolder(folder / "diverged").steps(), "a loss tells of the step before it: that one was saved"
+    exported = kilobatch("export", str(folder / "diverged"), str(folder / "diverged-model"))
+    assert exported.returncode == 1
+    assert exported.stderr.splitlines()[-1].endswith("are not finite numbers: the run diverged")
+    assert not (folder / "diverged-model").exists()
 
 
 def test_two_commands_do_not_train_in_one_folder(folder: Path) -> None:

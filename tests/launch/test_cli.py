@@ -149,6 +149,11 @@ def test_pretrain_input_mistakes(kilobatch: Run, pretrain_yaml: Path, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_is_not_put_into_a_corpus(kilobatch: Run, pretrain_yaml: Path, corpus: Path) -> None:
+    refused = kilobatch("pretrain", pretrain_yaml, "--dry-run", f"output={corpus}")
+    assert complaint(refused, 2).startswith(f"output: {corpus} is a finished folder of something else")
+
+
 def test_dry_run_starts_nothing(kilobatch: Run, pretrain_yaml: Path, tmp_path: Path) -> None:
     done = kilobatch("pretrain", pretrain_yaml, "optimizer.learning_rate=1e-4", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -183,6 +188,20 @@ def test_a_shortened_shard_stops_pretraining_with_3(kilobatch: Run, pretrain_yam
     path = corpus / "valid-00000-of-00002.tokens"
     path.write_bytes(path.read_bytes()[:-2])
     assert complaint(kilobatch("pretrain", pretrain_yaml), 3).startswith(f"{path}: ")
+
+
+def test_checkpoint_commands_tell_of_damage_once(kilobatch: Run, tmp_path: Path) -> None:
+    for step in (1, 2):
+        (tmp_path / "run" / "checkpoints" / f"step-0000000{step}").mkdir(parents=True)
+    path = tmp_path / "run" / "checkpoints" / "step-00000002" / "manifest.json"
+    path.write_text("{")
+    for command in ("list", "verify"):
+        done = kilobatch("checkpoint", command, tmp_path / "run")
+        assert done.returncode == 3
+        assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == [
+            str(path.parent.with_name("step-00000001")),
+            str(path),
+        ]
 
 
 def test_checkpoint_commands_without_a_run(kilobatch: Run, tmp_path: Path) -> None:

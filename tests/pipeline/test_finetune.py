@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from pipeline.classifier import classification_scores
-from pipeline.errors import DigestError, InputError
+from pipeline.errors import DigestError, InputError, RunError
 from pipeline.files import file_sha256, read_json, write_json
 from pipeline.finetune import finetune
 from pipeline.finetune_config import FinetuneConfig
@@ -152,6 +152,12 @@ def test_whole_numbers_are_labels_in_the_order_of_their_values(config: FinetuneC
     assert read_json(finetune(with_(config, **changes)) / "scores.json")["labels"] == ["9", "10"]
 
 
+def test_a_diverged_training_is_told_at_once_and_leaves_nothing(config: FinetuneConfig) -> None:
+    with pytest.raises(RunError, match=r"^epoch 1: the validation loss is nan: it diverged; lower learning_rate$"):
+        finetune(with_(config, learning_rate=1e30))
+    assert list(config.output.parent.iterdir()) == []
+
+
 def test_a_failure_leaves_no_output(config: FinetuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
@@ -225,6 +231,8 @@ def test_an_output_that_is_something_else_is_kept(config: FinetuneConfig) -> Non
         (b'{"text": "x", "label": true}', ":2: label: found True"),
         (b'{"text": "x", "label": 1.5}', ":2: label: found 1.5"),
         (b'{"text": "x", "label": 3}', ": label 3 is a number and others are text"),
+        (b'{"text": "x \\ud800", "label": "a"}', ":2: text: half a surrogate pair at character 2"),
+        (b'{"text": "x", "label": "\\udfff"}', ":2: label: half a surrogate pair at character 0"),
         (b'["x", "a"]', ":2: found list"),
         (b'{"text": "x", ', ":2: not JSON"),
         (b'{"text": "\xff", "label": "a"}', ":2: not UTF-8 at byte 10"),

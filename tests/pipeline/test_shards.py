@@ -1,5 +1,6 @@
 """The shard format: what is written is read, at any number of tokens and shards, and damage is named."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,31 @@ def test_a_damaged_index_is_never_a_traceback(tmp_path_factory: pytest.TempPathF
         return
     assert message.startswith(f"{path}: ")
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"splits": {}}, "splits.train: field required"),
+        ({"files": {}}, "names no file train-00000-of-00002.tokens"),
+        ({"splits": {"train": {"shards": 0}, "valid": {"shards": 2}}}, "splits.train.shards: input should be greater"),
+        ({"splits": {"train": {"shards": 10**9}, "valid": {"shards": 2}}}, "splits.train.shards: input should be less"),
+        ({"tokenizer": {"vocab_size": 64, "special_ids": {}, "fingerprint": ""}}, "tokenizer.special_ids.bos: field"),
+        (
+            {
+                "tokenizer": {
+                    "vocab_size": 3,
+                    "special_ids": {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": -1},
+                    "fingerprint": "",
+                }
+            },
+            "special ids {'mask': -1, 'unk': 3} are not of 3 pieces",
+        ),
+    ],
+)
+def test_a_manifest_that_another_program_wrote(corpus: Path, change: dict[str, Any], complaint: str) -> None:
+    path = corpus / MANIFEST
+    write_json(path, seal(read_json(path) | change))
+    with pytest.raises(InputError, match=re.escape(complaint)) as error:
+        Corpus(corpus)
+    assert len(str(error.value).splitlines()) == 1

@@ -195,15 +195,12 @@ def test_killed_run_leaves_nothing_to_read_and_the_next_one_succeeds(corpus: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_removes_what_it_made_and_says_nothing(raw: Path, tmp_path: Path, number: int) -> None:
+def test_interrupted_run_removes_what_it_made_and_says_one_line(raw: Path, tmp_path: Path, number: int) -> None:
     (tmp_path / "temporary").mkdir()
-    code = (
-        "import sys; from preprocess.config import CorpusConfig; from preprocess.run import run\n"
-        "try: run(CorpusConfig.model_validate_json(sys.argv[1]))\n"
-        "except KeyboardInterrupt: sys.exit(130)"
-    )
+    config = tmp_path / "temporary" / "corpus.yaml"
+    config.write_text(small_config(raw, tmp_path / "corpus").model_dump_json())  # JSON is YAML
     process = subprocess.Popen(
-        [sys.executable, "-c", code, small_config(raw, tmp_path / "corpus").model_dump_json()],
+        [sys.executable, "-m", "launch.cli", "preprocess", str(config)],
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
@@ -213,8 +210,9 @@ def test_interrupted_run_removes_what_it_made_and_says_nothing(raw: Path, tmp_pa
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert errors.splitlines()[-1] == b"kilobatch: interrupted"
     assert b"Traceback" not in errors
-    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["corpus.yaml", "temporary"]
 
 
 def fails(raw: Path, tmp_path: Path, message: str, **changes: Any) -> None:
