@@ -16,6 +16,7 @@ class _Source(Config):
     paths: list[str] = Field(min_length=1)
     attribution: str = ""
     license: str = ""
+    min_documents: int = Field(default=1, ge=0)  # fewer, after cleaning and filters, stop the run: a path may be wrong
 
     @model_validator(mode="after")
     def _named(self) -> "_Source":
@@ -101,6 +102,12 @@ class ShardsConfig(Config):
     valid: int = Field(default=1, ge=1, le=99_999)
 
 
+class DeadLettersConfig(Config):
+    max_share: float = Field(
+        default=0.5, ge=0, le=1
+    )  # of a source's texts that cannot be read or cleaned: over it, stop
+
+
 class CorpusConfig(Config):
     """One corpus: `configs/corpus/*.yaml`. Paths are relative to the current directory."""
 
@@ -108,6 +115,7 @@ class CorpusConfig(Config):
     sources: list[Source] = Field(min_length=1)
     clean: CleanConfig = CleanConfig()
     filter: FilterConfig = FilterConfig()
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)

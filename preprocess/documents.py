@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path, read_json, write_json
 from preprocess import sources
-from preprocess.clean import clean, wikitext
+from preprocess.clean import clean
+from preprocess.clean.errors import UncleanableError
 from preprocess.config import CorpusConfig
 from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
 from preprocess.filters import refuse
@@ -31,7 +32,7 @@ def cleaned(item: Item, config: CorpusConfig) -> Item:
         return item
     try:
         text = clean(item.text, item.markup, config.clean.unicode_form)
-    except wikitext.UncleanableError as error:
+    except UncleanableError as error:
         return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text))
     refused = refuse(text, config.filter)
     if refused:

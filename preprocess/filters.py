@@ -2,6 +2,8 @@
 
 from preprocess.config import FilterConfig
 
+RULES = ("empty", "too-short")
+
 
 def refuse(text: str, config: FilterConfig) -> tuple[str, str] | None:
     """Why a cleaned text is no document of the corpus; None when it is one."""

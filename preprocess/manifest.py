@@ -27,10 +27,16 @@ VERSIONS = (
 
 
 def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
-    """All that a corpus's bytes follow from. Paths are not part of it, the inputs' digests are."""
+    """All that a corpus's bytes follow from. Paths and limits are not part of it, the inputs' digests are."""
     files = [u for u in units if u.begin == 0]  # a file's other units are ranges of it
     values = json.loads(
-        config.model_dump_json(exclude={"output": True, "sources": {"__all__": {"paths", "range_bytes"}}})
+        config.model_dump_json(
+            exclude={
+                "output": True,
+                "dead_letters": True,
+                "sources": {"__all__": {"paths", "range_bytes", "min_documents"}},
+            }
+        )
     )
     values["sources"].sort(key=lambda source: source["name"])
     return {

@@ -19,7 +19,8 @@ from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable,
 from pipeline.shards import SPLITS, Corpus
 from preprocess import documents, manifest, sample, sink, sources
 from preprocess.card import dataset_card
-from preprocess.config import CorpusConfig
+from preprocess.config import CorpusConfig, Source
+from preprocess.filters import RULES
 from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
@@ -164,6 +165,8 @@ def _check_documents(plan: Plan) -> None:
         skipped = total([result["skipped"] for result in results])
         found = ", ".join(f"{number} {rule}" for rule, number in {**letters, **skipped}.items()) or "nothing"
         raise InputError(f"{plan.config.output}: no valid document in {len(plan.units)} input files; found {found}")
+    for source in plan.config.sources:
+        _check_source(plan, source)
     splits = total([result["splits"] for result in results])
     for split in SPLITS:
         if not splits.get(split):
@@ -171,6 +174,27 @@ def _check_documents(plan: Plan) -> None:
                 f"{plan.config.output}: the {split} split is empty: none of {accepted} documents fell to it with"
                 f" split.valid={plan.config.split.valid}; change it, give another seed or more documents"
             )
+
+
+def _check_source(plan: Plan, source: Source) -> None:
+    """Stop when a source yields too little, or too much of it cannot be read or cleaned."""
+    results = [
+        result for unit, result in zip(plan.units, plan.results("documents"), strict=True) if unit.source == source.name
+    ]
+    accepted = sum(result["accepted"] for result in results)
+    letters = total([result["dead_letters"] for result in results])
+    broken = sum(number for rule, number in letters.items() if rule not in RULES)
+    texts = accepted + sum(letters.values())
+    if broken > plan.config.dead_letters.max_share * texts:
+        raise InputError(
+            f"{plan.config.output}: source {source.name!r}: {broken} of {texts} texts cannot be read or cleaned, over"
+            f" dead_letters.max_share={plan.config.dead_letters.max_share}"
+        )
+    if accepted < source.min_documents:
+        raise InputError(
+            f"{plan.config.output}: source {source.name!r} yields {accepted} documents, its min_documents is"
+            f" {source.min_documents}"
+        )
 
 
 def _example(plan: Plan, rule: str) -> str:

@@ -10,7 +10,7 @@ def clean(text: str, markup: Markup, form: Literal["NFC", "NFKC"]) -> str:
     """Plain text: one paragraph, verse, heading or list item a line, no markup.
 
     Raises:
-        wikitext.UncleanableError: wikitext that the parser gives up on.
+        errors.UncleanableError: wikitext that the parser gives up on; a book of which too little or too much is left.
     """
     if markup == "markdown":
         text = markdown.mark_hard_breaks(text)  # normalisation would strip the spaces that mark them

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import mwparserfromhell
 from mwparserfromhell.parser import ParserError
 
+from preprocess.clean.errors import UncleanableError
+
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 _NOWIKI = re.compile(r"<nowiki>(.*?)</nowiki>|<nowiki\s*/>", re.S | re.I)
 _NOWIKI_END = re.compile(r"</nowiki>", re.I)
@@ -58,10 +60,6 @@ _SHOWN = {"convert": (1, 2), "cvt": (1, 2), "as of": (1,), "lang": (2,), "transl
 
 
 _DEEPEST = 100  # open constructs; MediaWiki expands no deeper, and every level reads what is in it again
-
-
-class UncleanableError(Exception):
-    """The parser gave up on a page."""
 
 
 @dataclass

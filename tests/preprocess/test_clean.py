@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess.clean import clean, gutenberg, markdown, unicode, wikitext
+from preprocess.clean.errors import UncleanableError
 
 
 @pytest.mark.parametrize(
@@ -144,14 +145,48 @@ def test_markdown_hard_breaks_with_any_line_end() -> None:
 def test_gutenberg() -> None:
     raw = (
         "The Project Gutenberg eBook of X\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nProduced by Y\n\n"
-        "It was a long paragraph that had been\nwrapped at some width by a careful\nhand.\n\n"
-        "A short verse,\nand another.\nEnd.\n\n"
-        "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nLicence"
+        + "It was a long paragraph that had been\nwrapped at some width by a careful\nhand.\n\n" * 5
+        + "A short verse,\nand another.\nEnd.\n\n"
+        + "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nLicence"
     )
     assert clean(raw, "book", "NFC") == (
-        "It was a long paragraph that had been wrapped at some width by a careful hand.\n\n"
-        "A short verse,\nand another.\nEnd."
+        "It was a long paragraph that had been wrapped at some width by a careful hand.\n\n" * 5
+        + "A short verse,\nand another.\nEnd."
     )
+
+
+def test_gutenberg_credits_and_notes_at_the_beginning() -> None:
+    begin, end = "*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "*** END OF THIS PROJECT GUTENBERG EBOOK X ***"
+    credits = [
+        "E-text prepared by A and B\nand C",
+        "Note: Project Gutenberg also has an HTML version of this\nfile.\n(http://www.gutenberg.org/x.htm)",
+        "Images of the original pages are available through\nthe archive. See\nhttps://archive.example/x",
+        "This etext was prepared by volunteers.",
+    ]
+    story = "TITLE\n\nThis etext of hers, " + "the story. " * 60
+    raw = "\n\n".join(["The Project Gutenberg EBook of X", begin, *credits, story, end, "Licence."])
+    assert clean(raw, "book", "NFC") == story.strip()
+
+
+@pytest.mark.parametrize(
+    ("raw", "share"),
+    [
+        ("The Project Gutenberg EBook of X\n\n" + "word " * 2000, "100.0%"),
+        (
+            "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n"
+            + "a\n" * 9
+            + "End of Project Gutenberg's X\n"
+            + "b " * 999,
+            "0.9%",
+        ),
+    ],
+)
+def test_a_gutenberg_book_without_its_marks_is_refused(raw: str, share: str) -> None:
+    with pytest.raises(UncleanableError, match=rf"^{share} of the book would be left .*expected 50% to 99\.9%$"):
+        clean(raw, "book", "NFC")
+    assert clean(
+        raw.replace("Gutenberg", "Johannes").replace("GUTENBERG", "J"), "book", "NFC"
+    )  # any other book is kept
 
 
 @given(st.text(alphabet="ab \n", max_size=80))

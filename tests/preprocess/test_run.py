@@ -261,6 +261,19 @@ def test_inputs_that_cannot_become_a_corpus(raw: Path, tmp_path: Path) -> None:
     fails(raw, tmp_path, r"can have \d+ at most", tokenizer={"vocab_size": 20000, "sample_characters": 40000})
 
 
+def test_sources_that_yield_too_little(raw: Path, tmp_path: Path) -> None:
+    few = [{"type": "books", "paths": [str(raw / "books" / "*.txt")], "min_documents": 5}]
+    fails(raw, tmp_path, "source 'books' yields 4 documents, its min_documents is 5", sources=few)
+    message = "source 'books': 1 of 7 texts cannot be read or cleaned, over dead_letters.max_share=0.1"
+    fails(raw, tmp_path, message, dead_letters={"max_share": 0.1})
+
+
+def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    again = small_config(raw, tmp_path / "corpus", dead_letters={"max_share": 0.2})
+    sources = [source.model_copy(update={"min_documents": 2}) for source in again.sources]
+    assert digests(run(again.model_copy(update={"sources": sources}))) == digests(corpus)
+
+
 def test_losing_running_mode_and_unknown_runner_are_refused(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--runner: Unexpected pipeline runner: FnRunner"):
         run(small_config(raw, tmp_path / "corpus"), ["--runner=FnRunner"])
