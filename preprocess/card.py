@@ -63,7 +63,8 @@ def dataset_card(manifest: dict[str, Any]) -> str:
 # Pretraining corpus
 
 {counts["kept"]:,} documents, cleaned, without exact duplicates, encoded with a SentencePiece unigram tokenizer of
-{tokenizer["vocab_size"]:,} pieces and packed as in RoBERTa's FULL-SENTENCES. Written by Kilobatch.
+{tokenizer["vocab_size"]:,} pieces and packed as in RoBERTa's {manifest["config"]["packing"].upper()}.
+Written by Kilobatch.
 
 Corpus digest: `{manifest["corpus_digest"]}`
 Tokenizer fingerprint: `{tokenizer["fingerprint"]}`

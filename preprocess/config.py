@@ -97,6 +97,9 @@ class TokenizerConfig(Config):
     threads: int = Field(default=2, ge=1, le=64)
 
 
+Packing = Literal["full-sentences", "doc-sentences"]
+
+
 class ShardsConfig(Config):
     train: int = Field(default=8, ge=1, le=99_999)
     valid: int = Field(default=1, ge=1, le=99_999)
@@ -119,6 +122,7 @@ class CorpusConfig(Config):
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)
+    packing: Packing = "full-sentences"  # RoBERTa's names; doc-sentences: no sample crosses the border of documents
     shards: ShardsConfig = ShardsConfig()
     seed: int = Field(default=0, ge=0, lt=2**63)
 

@@ -1,12 +1,15 @@
-"""FULL-SENTENCES packing (RoBERTa, Liu et al. 2019, section 4.2) as offsets into a shard's flat token array.
+"""Packing (RoBERTa, Liu et al. 2019, section 4.2) as offsets into a shard's flat token array.
 
 A sample takes whole consecutive sentences while they fit into T − 2 tokens (`<s>` and `</s>` are added when it is
-read), across the borders of documents, where the separator stays in as the extra `</s>` of the paper. A sentence that
-is longer than a whole sample begins a new one and is cut every T − 2 tokens; its last part goes on like a sentence.
+read). FULL-SENTENCES goes on across the borders of documents, where the separator stays in as the extra `</s>` of the
+paper; DOC-SENTENCES ends a sample with its document, so that samples are shorter. A sentence that is longer than a
+whole sample begins a new one and is cut every T − 2 tokens; its last part goes on like a sentence.
 """
 
 import numpy as np
 import numpy.typing as npt
+
+from preprocess.config import Packing
 
 Offsets = npt.NDArray[np.uint64]
 
@@ -20,7 +23,7 @@ def _cut_long(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], roo
     return cut
 
 
-def pack(sentences: Offsets, documents: Offsets, sequence_length: int) -> Offsets:
+def pack(sentences: Offsets, documents: Offsets, sequence_length: int, packing: Packing = "full-sentences") -> Offsets:
     """Where each sample begins, then where the last one ends (N + 1).
 
     Args:
@@ -28,6 +31,7 @@ def pack(sentences: Offsets, documents: Offsets, sequence_length: int) -> Offset
         documents: begins of the D documents, then the number of tokens (D + 1); each document's last token is its
             separator, which belongs to its last sentence and needs no room where it ends a sample.
         sequence_length: T.
+        packing: whether a sample may cross the border of documents.
 
     Returns:
         Offsets b with b[0] = 0: sample i is the tokens b[i] … b[i+1] − 1, at most T − 2 of them without a separator at
@@ -43,7 +47,11 @@ def pack(sentences: Offsets, documents: Offsets, sequence_length: int) -> Offset
     begins = _cut_long(begins, ends - np.isin(ends, separators) - begins, room)
     ends = np.append(begins[1:], total)
     needed = ends - np.isin(ends, separators)  # where a sample that ends with this piece would end
-    following = np.searchsorted(needed, begins + room, side="right").tolist()  # first piece that no longer fits
+    fitting = np.searchsorted(needed, begins + room, side="right")  # first piece that no longer fits
+    if packing == "doc-sentences":
+        borders = np.searchsorted(begins, separators)  # first piece of the document behind each separator
+        fitting = np.minimum(fitting, borders[np.searchsorted(separators, begins, side="right")])
+    following = fitting.tolist()
     packed, piece = [], 0
     while piece < len(following):
         packed.append(piece)

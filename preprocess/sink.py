@@ -126,7 +126,7 @@ def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, in
         "filled": {},
     }
     for length in plan.config.sequence_lengths:
-        samples = pack(index["sentences"], index["documents"], length)
+        samples = pack(index["sentences"], index["documents"], length, plan.config.packing)
         ends = samples[1:].astype(np.int64) - np.isin(samples[1:], index["documents"])
         result["samples"][str(length)] = len(samples) - 1
         result["filled"][str(length)] = int((ends - samples[:-1].astype(np.int64) + 2).sum())

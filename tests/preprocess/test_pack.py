@@ -1,4 +1,4 @@
-"""FULL-SENTENCES: nothing lost, nothing over the length, nothing cut that would fit, as much as fits."""
+"""Packing: nothing lost, nothing over the length, nothing cut that would fit, as much as fits."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprocess.config import Packing
 from preprocess.pack import pack
 
 Sizes = list[list[int]]  # documents as lists of sentence lengths, the separator not counted
@@ -27,10 +28,11 @@ def layout(documents: Sizes) -> tuple[np.ndarray, np.ndarray]:
 documents_of_sentences = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=8), max_size=8)
 
 
-@given(documents_of_sentences, st.integers(8, 40))
-def test_samples_are_a_partition_that_fits_and_is_maximal(sizes: Sizes, sequence_length: int) -> None:
+@pytest.mark.parametrize("packing", ["full-sentences", "doc-sentences"])
+@given(sizes=documents_of_sentences, sequence_length=st.integers(8, 40))
+def test_samples_are_a_partition_that_fits_and_is_maximal(packing: Packing, sizes: Sizes, sequence_length: int) -> None:
     sentences, documents = layout(sizes)
-    samples = pack(sentences, documents, sequence_length)
+    samples = pack(sentences, documents, sequence_length, packing)
     room, total = sequence_length - 2, int(sentences[-1])
     separators = set(documents[1:].tolist())
 
@@ -44,7 +46,11 @@ def test_samples_are_a_partition_that_fits_and_is_maximal(sizes: Sizes, sequence
     assert all(begin < end and 1 <= needs(begin, end) <= room for begin, end in spans)
     edges = sentences.tolist()
     following_end = dict(itertools.pairwise(edges))
+    borders = separators if packing == "doc-sentences" else set()
+    assert borders <= set(samples.tolist()), "each document ends a sample"
     for begin, end in spans[:-1]:
+        if end in borders:
+            continue
         if end in following_end:  # the next sample begins with a whole sentence: it did not fit here
             assert needs(begin, following_end[end]) > room
         else:  # a cut within a sentence: full, and the sentence is longer than any sample
@@ -58,6 +64,11 @@ def test_crosses_documents_and_leaves_the_last_separator_outside() -> None:
     sentences, documents = layout([[3], [2]])  # a a a | b b |
     assert pack(sentences, documents, 8).tolist() == [0, 7]  # 3 + separator + 2 = 6 = T − 2, then the last separator
     assert pack(sentences, documents, 7).tolist() == [0, 4, 7]
+
+
+def test_a_sample_ends_with_its_document() -> None:
+    sentences, documents = layout([[3, 1], [2], [9, 1]])  # a a a a | b b | c … c | of which c takes more than a sample
+    assert pack(sentences, documents, 8, "doc-sentences").tolist() == [0, 5, 8, 14, 19]
 
 
 def test_a_long_sentence_begins_a_sample_and_its_rest_goes_on() -> None:

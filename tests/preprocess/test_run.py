@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import DigestError, InputError
 from pipeline.files import TEMPORARY, file_sha256
-from pipeline.shards import SPLITS, Corpus, map_index, shard_name
+from pipeline.shards import SPLITS, Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import sink
 from preprocess.run import run
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
@@ -266,6 +266,17 @@ def test_sources_that_yield_too_little(raw: Path, tmp_path: Path) -> None:
     fails(raw, tmp_path, "source 'books' yields 4 documents, its min_documents is 5", sources=few)
     message = "source 'books': 1 of 7 texts cannot be read or cleaned, over dead_letters.max_share=0.1"
     fails(raw, tmp_path, message, dead_letters={"max_share": 0.1})
+
+
+def test_with_doc_sentences_no_sample_crosses_a_border(corpus: Path, raw: Path, tmp_path: Path) -> None:
+    packed = Corpus(run(small_config(raw, tmp_path / "corpus", packing="doc-sentences")))
+    for split in ("train", "valid"):
+        for name in packed.shard_names(split):
+            index = Shard.open(packed.folder, name, token_dtype(packed.vocab_size)).index
+            assert set(index["documents"].tolist()) <= set(index["samples.32"].tolist())
+    assert digests(packed.folder).keys() == digests(corpus).keys()
+    card = (packed.folder / "DATASET_CARD.md").read_text()
+    assert "packed as in RoBERTa's DOC-SENTENCES" in card
 
 
 def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Path) -> None:
