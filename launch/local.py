@@ -141,8 +141,8 @@ def supervise(command: list[str], environment: dict[str, str], lock: int) -> int
     if stop.is_set() and code == KILLED_BY_STOP:
         raise Stopped("stopped before the first step of this start; run it again to go on")
     if code > KILLED:
-        name = signal.Signals(256 - code).name
-        raise RunError(f"a rank was killed by {name}; run it again to go on from the last checkpoint")
+        killed = f"signal {256 - code} ({signal.strsignal(256 - code)})"
+        raise RunError(f"a rank was killed by {killed}; run it again to go on from the last checkpoint")
     return code
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+from typing_extensions import Buffer
 
 from pipeline.errors import InputError
 
@@ -24,7 +25,7 @@ class _Bz2Streams(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Buffer) -> int:
         """Raises: EOFError: the last stream is cut off. OSError: damage, or bytes that begin no stream."""
         data = b""
         while not data:
@@ -38,8 +39,8 @@ class _Bz2Streams(io.RawIOBase):
                 compressed = self._read()
                 if not compressed:
                     raise EOFError
-            data = self._decompressor.decompress(compressed, len(buffer))
-        buffer[: len(data)] = data
+            data = self._decompressor.decompress(compressed, memoryview(buffer).nbytes)
+        memoryview(buffer)[: len(data)] = data
         return len(data)
 
     def _read(self) -> bytes:
@@ -55,15 +56,15 @@ class _ZstdFrames(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Buffer) -> int:
         """Raises: EOFError: the last frame is cut off. OSError: damage, or bytes that begin no frame."""
         try:
-            data = self._stream.read(len(buffer))
+            data = self._stream.read(memoryview(buffer).nbytes)
         except OSError as error:
             if str(error).startswith("Truncated"):
                 raise EOFError from None
             raise
-        buffer[: len(data)] = data
+        memoryview(buffer)[: len(data)] = data
         return len(data)
 
 
@@ -83,9 +84,9 @@ def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[
         raw.seek(begin)
         stream: BinaryIO = raw
         if magic == b"BZh":
-            stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))  # type: ignore[type-var]  # typeshed wants its own protocol
+            stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))
         elif magic == b"\x28\xb5\x2f":
-            stream = io.BufferedReader(_ZstdFrames(raw))  # type: ignore[type-var]
+            stream = io.BufferedReader(_ZstdFrames(raw))
         elif magic[:2] == b"\x1f\x8b":
             stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,18 +62,25 @@ def _check(schema: pa.Schema, path: Path) -> None:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, object, bytes | None]]:
-    """(id, title, text) of each row; texts as bytes, since Arrow does not say whether they are UTF-8."""
-    texts = batch.column("text").cast(pa.large_binary()).to_pylist()
-    others = [
-        batch.column(name).to_pylist() if name in batch.schema.names else [None] * len(texts)
-        for name in ("id", "title")
-    ]
-    return zip(*others, texts, strict=True)
+    """(id, title, text) of each row; strings as bytes, since Arrow does not say whether they are UTF-8."""
+
+    def values(name: str) -> list[Any]:
+        if name not in batch.schema.names:
+            return [None] * batch.num_rows
+        column = batch.column(name)
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        return list((column.cast(pa.large_binary()) if is_text else column).to_pylist())
+
+    return zip(values("id"), values("title"), values("text"), strict=True)
+
+
+def _shown(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _item(row: tuple[object, object, bytes | None], number: int, unit: Unit) -> Item:
     own_id, title, data = row
-    id = f"{unit.source}/{unit.name}#{number}" + (f":{own_id}" if own_id is not None else "")
+    id = f"{unit.source}/{unit.name}#{number}" + (f":{_shown(own_id)}" if own_id is not None else "")
     if data is None:
         return DeadLetter(id, "read", "no-text", "the row's text is null", "")
     try:
@@ -80,4 +88,4 @@ def _item(row: tuple[object, object, bytes | None], number: int, unit: Unit) -> 
     except UnicodeDecodeError as error:
         beginning = snippet(data[:1000].decode("utf-8", "backslashreplace"))
         return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the text", beginning)
-    return Document(id, unit.source, "" if title is None else str(title), text, "plain")
+    return Document(id, unit.source, "" if title is None else _shown(title), text, "plain")

@@ -136,7 +136,7 @@ def test_a_killed_rank_is_told(folder: Path) -> None:
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 1
     assert errors.splitlines()[-1] == (
-        "kilobatch: a rank was killed by SIGKILL; run it again to go on from the last checkpoint"
+        "kilobatch: a rank was killed by signal 9 (Killed); run it again to go on from the last checkpoint"
     )
     assert not processes_of(folder)
 

@@ -1,5 +1,6 @@
 """What `corpus stats` and `corpus show` say: the samples that training reads, and the manifest's numbers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return text_corpus(tmp_path_factory.mktemp("text"))
 
 
-def printed(print_it: object, *arguments: object) -> str:
+def printed(print_it: Callable[..., None], *arguments: object) -> str:
     console = Console(width=200, record=True, quiet=False, markup=False, soft_wrap=True, highlight=False)
-    print_it(*arguments, console)  # type: ignore[operator]
+    print_it(*arguments, console)
     return console.export_text()
 
 

@@ -265,6 +265,14 @@ def test_tables_are_known_by_their_content(tmp_path: Path, kind: str, type: pa.D
     assert letter == DeadLetter("table/table#700", "read", "no-text", "the row's text is null", "")
 
 
+def test_ids_and_titles_that_are_not_utf_8_are_shown(tmp_path: Path) -> None:
+    invalid = pa.array([b"\xff"]).view(pa.string())
+    write_table(tmp_path / "table", pa.table({"id": invalid, "title": invalid, "text": ["a"]}), "parquet")
+    assert items(TableSource(paths=[str(tmp_path / "table")])) == [
+        Document("table/table#1:\\xff", "table", "\\xff", "a", "plain")
+    ]
+
+
 def test_rows_have_their_own_ids_and_may_not_be_utf_8(tmp_path: Path) -> None:
     invalid = pa.array([b"a", b"\xff"]).view(pa.string())
     write_table(tmp_path / "table", pa.table({"id": [7, None], "text": invalid}), "parquet")
