@@ -78,7 +78,7 @@ def corpus_stats(corpus: Path) -> None:
 def corpus_show(
     corpus: Path,
     sample: Annotated[int, typer.Argument(help="its number in the split")] = 0,
-    split: Annotated[str, typer.Option(help="train or valid")] = "train",
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "train",
     length: Annotated[int, typer.Option(help="tokens a sample; 0: the corpus's shortest")] = 0,
 ) -> None:
     """One sample of a corpus: its documents' text, ids and pieces.

@@ -11,8 +11,10 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -215,6 +217,19 @@ def verify_file(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
     if found != entry["sha256"]:
         raise DigestError(f"{path}: SHA-256 {found}, expected {entry['sha256']}")
     return path
+
+
+def verify_files(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], advance: Callable[[], None] = lambda: None
+) -> None:
+    """Compare every file of a manifest with its SHA-256; `advance` is called after each.
+
+    Raises:
+        DigestError: names the first file that differs, the expected and the found digest.
+    """
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        for _ in pool.map(verify_file, repeat(folder), files, files.values()):
+            advance()
 
 
 def seal(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import InputError
 from pipeline.files import verify_file
-from pipeline.shards import SPLITS, Corpus
+from pipeline.shards import Corpus
 
 TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -57,8 +57,8 @@ def parts_of(corpus: Corpus, split: str, sequence_length: int, sample: int) -> t
     Raises:
         InputError: no such split, length or sample.
     """
-    if split not in SPLITS:
-        raise InputError(f"split: found {split!r}; accepted: {', '.join(SPLITS)}")
+    if split not in corpus.splits:
+        raise InputError(f"split: found {split!r}; accepted: {', '.join(corpus.splits)}")
     samples = corpus.split(split, sequence_length)
     if not 0 <= sample < len(samples):
         raise InputError(f"{corpus.folder}: no sample {sample} in {split}; it has 0 to {len(samples) - 1}")

@@ -15,11 +15,9 @@ index; here it is memory-mapped, so that a corpus costs memory only where it is 
 import json
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +27,9 @@ from safetensors.numpy import save_file
 from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
-from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_file
+from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_files
 
 KIND, FORMAT = "corpus", 1
-SPLITS = ("train", "valid")
 
 Offsets = npt.NDArray[np.uint64]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -89,6 +86,7 @@ class SplitEntry(TypedDict):
 class Splits(TypedDict):
     train: SplitEntry
     valid: SplitEntry
+    test: NotRequired[SplitEntry]
 
 
 class SpecialIds(TypedDict):
@@ -153,13 +151,17 @@ class Corpus:
         self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]
+        self.splits: list[str] = sorted(self.manifest["splits"], key=["train", "valid", "test"].index)
         self.sequence_lengths: list[int] = self.manifest["sequence_lengths"]
         self._check_whole()
 
     def _check_whole(self) -> None:
         """That the manifest covers each shard, and that the special ids are the vocabulary's."""
         names = [
-            f"{name}.{kind}" for split in SPLITS for name in self.shard_names(split) for kind in ("tokens", "index")
+            f"{name}.{kind}"
+            for split in self.splits
+            for name in self.shard_names(split)
+            for kind in ("tokens", "index")
         ]
         missing = next((name for name in names if name not in self.manifest["files"]), None)
         if missing:
@@ -169,15 +171,8 @@ class Corpus:
             raise InputError(f"{self.folder / MANIFEST}: special ids {wrong} are not of {self.vocab_size} pieces")
 
     def verify(self, advance: Callable[[], None] = lambda: None) -> None:
-        """Compare every file with its SHA-256; `advance` is called after each.
-
-        Raises:
-            DigestError: names the first file that differs, the expected and the found digest.
-        """
-        files = self.manifest["files"]
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            for _ in pool.map(verify_file, repeat(self.folder), files, files.values()):
-                advance()
+        """Compare every file with its SHA-256; see `pipeline.files.verify_files`."""
+        verify_files(self.folder, self.manifest["files"], advance)
 
     def verify_sizes(self) -> None:
         """The cheap part of `verify`, done by every rank: each file is there and of its size."""
@@ -209,7 +204,7 @@ class Split:
 
     Args:
         corpus: an open corpus.
-        split: `train` or `valid`.
+        split: `train`, `valid`, or `test` where the corpus has one.
         sequence_length: T, tokens a sample at most, `<s>` and `</s>` included.
     """
 

@@ -83,7 +83,20 @@ class FilterConfig(Config):
 
 
 class SplitConfig(Config):
-    valid: float = Field(default=0.01, gt=0, lt=1)  # fraction of documents that are held out, chosen by content hash
+    """Fractions of documents that are held out, chosen by content hash."""
+
+    valid: float = Field(default=0.01, gt=0, lt=1)
+    test: float = Field(default=0, ge=0, lt=1)  # 0: no such split
+
+    @model_validator(mode="after")
+    def _train_is_left(self) -> "SplitConfig":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"found valid={self.valid} and test={self.test}; expected less than 1 in all")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("train", "valid", "test") if self.test else ("train", "valid")
 
 
 class TokenizerConfig(Config):
@@ -103,6 +116,7 @@ Packing = Literal["full-sentences", "doc-sentences"]
 class ShardsConfig(Config):
     train: int = Field(default=8, ge=1, le=99_999)
     valid: int = Field(default=1, ge=1, le=99_999)
+    test: int = Field(default=1, ge=1, le=99_999)  # if split.test is not 0
 
 
 class DeadLettersConfig(Config):
@@ -115,6 +129,9 @@ class CorpusConfig(Config):
     """One corpus: `configs/corpus/*.yaml`. Paths are relative to the current directory."""
 
     output: Path
+    stages: Path | None = (
+        None  # where finished stages are kept for later runs; else beside the output, until it is done
+    )
     sources: list[Source] = Field(min_length=1)
     clean: CleanConfig = CleanConfig()
     filter: FilterConfig = FilterConfig()

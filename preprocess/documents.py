@@ -20,7 +20,6 @@ from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
 from preprocess.filters import refuse
 from preprocess.plan import Plan
 from preprocess.records import DeadLetter, Document, Item, snippet
-from preprocess.split import split_of
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "title", "text", "hash")])
 ROW_GROUP_CHARACTERS = 16_000_000  # bounds the memory of a task, writing and reading
@@ -80,7 +79,6 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
     claims: list[Claim] = []
     letters: list[DeadLetter] = []
     counts: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
     config = plan.config
     with atomic_path(plan.file("documents", number, "parquet")) as temporary:
         rows = _Rows(temporary)
@@ -90,7 +88,6 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
             elif isinstance(item, Document):
                 hash = content_hash(item.text)
                 claims.append(Claim(hash, item.id, number, len(claims), len(item.text)))
-                splits[split_of(hash, config.seed, config.split.valid)] += 1
                 rows.add({"id": item.id, "source": item.source, "title": item.title, "text": item.text, "hash": hash})
             else:
                 counts[item.rule] += 1
@@ -103,7 +100,6 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
         "characters": sum(claim.characters for claim in claims),
         "skipped": dict(counts),
         "dead_letters": dict(Counter(letter.rule for letter in letters)),
-        "splits": dict(splits),
     }
     write_json(plan.file("documents", number, "json"), result)
     return claims
@@ -120,21 +116,21 @@ def write_losers(group: tuple[int, Iterable[tuple[int, str, int, str]]], work: s
     """Write the duplicates of one unit, sorted; returns the unit."""
     unit, found = group
     rows = [Loser(*loser)._asdict() for loser in sorted(found)]
-    write_json(Plan.load(work).file("duplicates", unit, "json"), {"losers": rows})
+    write_json(Plan.load(work).file("documents", unit, "json", "duplicates"), {"losers": rows})
     return unit
 
 
 def duplicates(plan: Plan, unit: int) -> list[dict[str, Any]]:
     """The losers of a unit: row, id, characters, and the id of the document that is kept."""
-    path = plan.file("duplicates", unit, "json")
+    path = plan.file("documents", unit, "json", "duplicates")
     return list(read_json(path)["losers"]) if path.exists() else []
 
 
-def kept(plan: Plan, unit: int) -> Iterator[dict[str, str]]:
-    """The documents of a unit that are in the corpus, in the unit's order."""
+def kept(plan: Plan, unit: int, columns: list[str] | None = None) -> Iterator[dict[str, str]]:
+    """The documents of a unit that are in the corpus, in the unit's order; all of their columns, or some."""
     dropped = {loser["row"] for loser in duplicates(plan, unit)}
     with pq.ParquetFile(plan.file("documents", unit, "parquet")) as file:
-        groups = (file.read_row_group(group).to_pylist() for group in range(file.num_row_groups))
+        groups = (file.read_row_group(group, columns).to_pylist() for group in range(file.num_row_groups))
         for number, row in enumerate(chain.from_iterable(groups)):
             if number not in dropped:
                 yield row

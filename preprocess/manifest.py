@@ -1,46 +1,25 @@
 """The corpus manifest: what is in the corpus, what it was made from, and the digests that prove both."""
 
 import importlib.metadata
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import describe_files, read_json, seal
-from pipeline.shards import FORMAT, KIND, SPLITS, corpus_digest
+from pipeline.shards import FORMAT, KIND, corpus_digest
 from preprocess import documents, tokenizer
 from preprocess.config import CorpusConfig
 from preprocess.plan import Plan, total
 from preprocess.records import Unit
 from preprocess.sink import shard_results
-
-VERSIONS = (
-    "kilobatch",
-    "apache-beam",
-    "sentencepiece",
-    "tokenizers",
-    "mwparserfromhell",
-    "pyarrow",
-    "numpy",
-    "safetensors",
-)
+from preprocess.stages import settings, versions
 
 
 def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
     """All that a corpus's bytes follow from. Paths and limits are not part of it, the inputs' digests are."""
     files = [u for u in units if u.begin == 0]  # a file's other units are ranges of it
-    values = json.loads(
-        config.model_dump_json(
-            exclude={
-                "output": True,
-                "dead_letters": True,
-                "sources": {"__all__": {"paths", "range_bytes", "min_documents"}},
-            }
-        )
-    )
-    values["sources"].sort(key=lambda source: source["name"])
     return {
-        "config": values,
+        "config": settings(config),
         "inputs": [{"source": u.source, "name": u.name, "bytes": u.bytes, "sha256": u.sha256} for u in files],
         "code": importlib.metadata.version("kilobatch"),
     }
@@ -103,7 +82,9 @@ def verify_counts(plan: Plan) -> None:
     accepted = sum(result["accepted"] for result in plan.results("documents"))
     assert encoded["documents"] + losers == accepted, (encoded, losers, accepted)
     for key, expected in encoded.items():
-        found = sum(int(read_json(path)[key]) for split in SPLITS for path in shard_results(plan, split))
+        found = sum(
+            int(read_json(path)[key]) for split in plan.config.split.names for path in shard_results(plan, split)
+        )
         if found != expected:
             raise InputError(
                 f"the runner lost or doubled data: {found} {key} in the shards, expected {expected}; use another"
@@ -142,11 +123,11 @@ def build(plan: Plan) -> dict[str, Any]:
             "mismatching_documents": check_tokenizers(plan),
         },
         "sequence_lengths": config.sequence_lengths,
-        "splits": {split: split_summary(plan, split) for split in SPLITS},
+        "splits": {split: split_summary(plan, split) for split in plan.config.split.names},
         "inputs": made_by["inputs"],
         "counts": count(plan),
         "config": made_by["config"],
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": versions(),
     }
 
 

@@ -1,13 +1,17 @@
-"""What every task knows: the configuration, the units, and the work folder where tasks leave what they made.
+"""What every task knows: the configuration, the units, and the folders where tasks leave what they made.
 
     WORK/plan.json
-    WORK/documents/unit-00000.{parquet,jsonl,json}     cleaned documents, dead letters, counts
-    WORK/duplicates/unit-00000.json                    documents of the unit that an equal one elsewhere replaces
-    WORK/samples/unit-00000.parquet                    sentences for training the tokenizer
-    WORK/tokens/unit-00000.{tokens,sentences,json}     encoded documents, in the unit's order
-    WORK/shards/00000.json                             counts of a finished shard
-    WORK/errors/documents-00000.json                   what a task has to say to the user
-    WORK/corpus/                                       the corpus itself; renamed into place at the end
+    WORK/errors/documents-00000.json           what a task has to say to the user
+    WORK/shards/00000.json                     counts of a finished shard
+    WORK/corpus/                               the corpus itself; renamed into place at the end
+
+and one folder a stage (`preprocess.stages`), in which each unit of input has its files:
+
+    documents/unit-00000.{parquet,jsonl,json}  cleaned documents, dead letters, counts
+    documents/duplicates-00000.json            documents of the unit that an equal one elsewhere replaces
+    tokenizer/unit-00000.parquet               sentences for training the tokenizer
+    tokenizer/tokenizer/                       the tokenizer
+    tokens/unit-00000.{tokens,sentences,json}  encoded documents, in the unit's order
 
 Tasks talk through these files, so only keys and positions pass through Beam. Each file appears whole (written aside,
 then renamed) and has the same bytes whoever writes it, so a task that runs twice does no harm.
@@ -16,7 +20,7 @@ then renamed) and has the same bytes whoever writes it, so a task that runs twic
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +33,42 @@ from preprocess.records import Unit
 @dataclass(frozen=True)
 class Plan:
     work: Path
+    stages: Path  # where finished stages are kept
     config: CorpusConfig
     units: list[Unit]
+    folders: dict[str, Path] = field(default_factory=dict)  # of the stages so far
+
+    def with_folder(self, stage: str, folder: Path) -> "Plan":
+        return replace(self, folders={**self.folders, stage: folder})
 
     def save(self) -> None:
-        config = json.loads(self.config.model_dump_json())
-        write_json(self.work / "plan.json", {"config": config, "units": [asdict(unit) for unit in self.units]})
+        """Write the plan for the tasks of one pipeline to load."""
+        values = {
+            "stages": str(self.stages),
+            "config": json.loads(self.config.model_dump_json()),
+            "units": [asdict(unit) for unit in self.units],
+            "folders": {stage: str(folder) for stage, folder in self.folders.items()},
+        }
+        write_json(self.work / "plan.json", values)
 
     @classmethod
     def load(cls, work: str) -> "Plan":
         values = read_json(Path(work) / "plan.json")
         config = CorpusConfig.model_validate_json(json.dumps(values["config"]))
-        return cls(Path(work), config, [Unit(**unit) for unit in values["units"]])
+        folders = {stage: Path(folder) for stage, folder in values["folders"].items()}
+        return cls(Path(work), Path(values["stages"]), config, [Unit(**unit) for unit in values["units"]], folders)
 
     @property
     def corpus(self) -> Path:
         return self.work / "corpus"
 
-    def file(self, stage: str, unit: int, suffix: str) -> Path:
-        """A unit's file of a stage; its folder is made when the file is."""
-        return self.work / stage / f"unit-{unit:05d}.{suffix}"
+    @property
+    def tokenizer(self) -> Path:
+        return self.folders["tokenizer"] / "tokenizer"
+
+    def file(self, stage: str, unit: int, suffix: str, name: str = "unit") -> Path:
+        """A unit's file of a stage."""
+        return self.folders[stage] / f"{name}-{unit:05d}.{suffix}"
 
     def results(self, stage: str) -> list[dict[str, Any]]:
         """The JSON result of every unit at a stage, in the units' order."""

@@ -1,22 +1,25 @@
-"""Raw text → token shards: the graph. Three pipelines in a row share a work folder, which becomes the corpus.
+"""Raw text → token shards: the graph. Four pipelines in a row; what the first three make is remembered.
 
     documents   unit → read, clean, filter → file;  (content hash, claim) → group → (unit, duplicates) → group → file
     tokenizer   unit → sample of sentences → file;  all → train → tokenizer/
-    shards      unit → encode → file;  (shard, place) → group → sort, pack → shard
+    tokens      unit → encode → file
+    shards      unit → (shard, place) → group → sort, pack → shard
 
 Each is one chain with one leaf, from a listed `Create`, grouped by integers; no text passes through a shuffle, nothing
 is returned through the runner. Every Beam runner does that much right.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable, work_folder, write_bytes, write_json
-from pipeline.shards import SPLITS, Corpus
+from pipeline.shards import Corpus
 from preprocess import documents, manifest, sample, sink, sources
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
@@ -25,6 +28,8 @@ from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_opt
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
 from preprocess.progress import progress
+from preprocess.split import shard_keys, split_of
+from preprocess.stages import stage, stages_folder
 
 Claim = tuple[str, str, int, int, int]
 Loser = tuple[int, str, int, str]
@@ -35,7 +40,7 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
     """Units → clean documents on disk, and which of them are duplicates."""
     work = str(plan.work)
     with (
-        progress("reading and cleaning", len(plan.units), plan.work / "documents"),
+        progress("reading and cleaning", len(plan.units), plan.folders["documents"], "unit-*.json"),
         running(options, plan.work) as pipeline,
     ):
         (
@@ -54,7 +59,7 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
     """Documents → a sample of sentences → the tokenizer."""
     work = str(plan.work)
     with (
-        progress("training the tokenizer", 1, plan.corpus / "tokenizer", "spm.model"),
+        progress("training the tokenizer", 1, plan.tokenizer, "spm.model"),
         running(options, plan.work) as pipeline,
     ):
         (
@@ -67,25 +72,38 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
     plan.raise_first_error()
 
 
-def make_shards(plan: Plan, options: PipelineOptions) -> None:
-    """Documents → tokens → packed shards."""
-    work, shards = str(plan.work), plan.config.shards.train + plan.config.shards.valid
-    folder = plan.corpus / "tokenizer"
-    digests = (file_sha256(folder / "spm.model"), file_sha256(folder / "tokenizer.json"))
+def make_tokens(plan: Plan, options: PipelineOptions) -> None:
+    """Documents → token ids."""
+    digests = (file_sha256(plan.tokenizer / "spm.model"), file_sha256(plan.tokenizer / "tokenizer.json"))
     with (
-        progress("encoding and packing", len(plan.units), plan.work / "tokens"),
+        progress("encoding", len(plan.units), plan.folders["tokens"]),
         running(options, plan.work) as pipeline,
     ):
         (
             pipeline
             | beam.Create(range(len(plan.units)))
-            | "encode" >> beam.FlatMap(sink.write_tokens, work, digests).with_output_types(tuple[int, Place])
+            | "encode" >> beam.Map(sink.write_tokens, str(plan.work), digests)
+        )
+    plan.raise_first_error()
+
+
+def make_shards(plan: Plan, options: PipelineOptions) -> None:
+    """Token ids → packed shards."""
+    work, folder = str(plan.work), plan.work / "shards"
+    folder.mkdir()
+    plan.corpus.mkdir()
+    plan.save()
+    keys = [key for split in plan.config.split.names for key in shard_keys(split, plan.config.shards)]
+    with progress("packing", len(keys), folder), running(options, plan.work) as pipeline:
+        (
+            pipeline
+            | beam.Create(range(len(plan.units)))
+            | "places" >> beam.FlatMap(sink.places, work).with_output_types(tuple[int, Place])
             | "by shard" >> beam.GroupByKey()
             | "pack" >> beam.Map(sink.write_one_shard, work)
         )
-    plan.raise_first_error()
-    for key in range(shards):
-        if not (plan.work / "shards" / f"{key:05d}.json").exists():
+    for key in keys:
+        if not (folder / f"{key:05d}.json").exists():
             sink.write_one_shard((key, ()), work)  # no document fell to it
 
 
@@ -108,14 +126,12 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
     if output.exists() or output.is_symlink():
         _check_up_to_date(output, manifest.recipe(config, units), config.output)
         return config.output
-    with interruptible(has_no_workers(options)), work_folder(output) as work:
-        for name in ("corpus", "shards"):
-            (work / name).mkdir()
-        plan = Plan(work, config, units)
-        plan.save()
-        make_documents(plan, options)
+    with interruptible(has_no_workers(options)), work_folder(output) as work, stages_folder(config, output) as stages:
+        plan = Plan(work, stages, config, units)
+        plan = stage("documents", plan, partial(make_documents, options=options))
         _check_documents(plan)
-        make_tokenizer(plan, options)
+        plan = stage("tokenizer", plan, partial(make_tokenizer, options=options))
+        plan = stage("tokens", plan, partial(make_tokens, options=options))
         make_shards(plan, options)
         manifest.verify_counts(plan)
         _finish(plan)
@@ -167,13 +183,22 @@ def _check_documents(plan: Plan) -> None:
         raise InputError(f"{plan.config.output}: no valid document in {len(plan.units)} input files; found {found}")
     for source in plan.config.sources:
         _check_source(plan, source)
-    splits = total([result["splits"] for result in results])
-    for split in SPLITS:
-        if not splits.get(split):
-            raise InputError(
-                f"{plan.config.output}: the {split} split is empty: none of {accepted} documents fell to it with"
-                f" split.valid={plan.config.split.valid}; change it, give another seed or more documents"
-            )
+    _check_splits(plan, accepted)
+
+
+def _check_splits(plan: Plan, accepted: int) -> None:
+    """Stop when no document falls to a split; reads no further than to the first of each."""
+    wanted = dict.fromkeys(plan.config.split.names)
+    for unit in plan.units:
+        for row in documents.kept(plan, unit.number, ["hash"]):
+            wanted.pop(split_of(row["hash"], plan.config.seed, plan.config.split), None)
+            if not wanted:
+                return
+    fractions = " ".join(f"split.{key}={value}" for key, value in plan.config.split)
+    raise InputError(
+        f"{plan.config.output}: the {next(iter(wanted))} split is empty: none of {accepted} documents fell to it with"
+        f" {fractions}; change it, give another seed or more documents"
+    )
 
 
 def _check_source(plan: Plan, source: Source) -> None:
@@ -216,6 +241,7 @@ def _finish(plan: Plan) -> None:
             for line in plan.file("documents", unit.number, "jsonl").read_bytes().splitlines(keepends=True)
         ]
         write_bytes(folder / f"{source}.jsonl", b"".join(sorted(lines)))
+    shutil.copytree(plan.tokenizer, plan.corpus / "tokenizer")
     built = manifest.build(plan)
     write_bytes(plan.corpus / "DATASET_CARD.md", dataset_card(manifest.with_files(built, plan.corpus)).encode())
     write_json(plan.corpus / "manifest.json", manifest.sealed(built, plan.corpus))

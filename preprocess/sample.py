@@ -38,11 +38,11 @@ def write_sample(number: int, work: str) -> tuple[int, int]:
     rows = [
         {"draw": draw, "sentence": sentence}
         for row in documents.kept(plan, number)
-        if split_of(row["hash"], plan.config.seed, plan.config.split.valid) == "train"
+        if split_of(row["hash"], plan.config.seed, plan.config.split) == "train"
         for sentence, draw in _draw_sentences(row["text"], row["hash"], plan.config.seed)
         if draw < threshold
     ]
-    with atomic_path(plan.file("samples", number, "parquet")) as temporary:
+    with atomic_path(plan.file("tokenizer", number, "parquet")) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
     return 0, number
 
@@ -75,8 +75,8 @@ def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
     units = sorted(set(group[1]))
     config = plan.config
     with plan.reporting("tokenizer", 0):
-        paths = [plan.file("samples", unit, "parquet") for unit in units]
+        paths = [plan.file("tokenizer", unit, "parquet") for unit in units]
         model = tokenizer.train(gather(paths, config.tokenizer.sample_characters), config.tokenizer)
         longest = config.sequence_lengths[-1]
-        tokenizer.write_tokenizer(plan.corpus / "tokenizer", model, config.clean.unicode_form, longest)
+        tokenizer.write_tokenizer(plan.tokenizer, model, config.clean.unicode_form, longest)
     return len(units)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sentencepiece
 from tokenizers import Tokenizer
 
@@ -19,7 +21,7 @@ from preprocess import documents, tokenizer
 from preprocess.encode import encode
 from preprocess.pack import pack
 from preprocess.plan import Plan
-from preprocess.split import shard_key, shard_of
+from preprocess.split import shard_key, shard_keys, shard_of
 
 EOS = tokenizer.SPECIAL_IDS["eos"]
 COMPARED_CHARACTERS = 10_000  # of each document, by both tokenizers: the fast one is seven times slower
@@ -35,6 +37,9 @@ class Place(NamedTuple):
     token_end: int
     sentence: int
     sentence_end: int
+
+
+PLACES = pa.schema([("hash", pa.string()), *((name, pa.int64()) for name in Place._fields[1:])])
 
 
 @lru_cache(maxsize=1)
@@ -53,24 +58,27 @@ def _beginning(text: str) -> str:
     return text[: space.start()] if space else text
 
 
-def write_tokens(
-    number: int, work: str, digests: tuple[str, str]
-) -> list[tuple[int, tuple[str, int, int, int, int, int]]]:
-    """Encode one unit's documents into its token files.
-
-    Returns:
-        (shard key, place) for each document.
-    """
+def write_tokens(number: int, work: str, digests: tuple[str, str]) -> int:
+    """Encode one unit's documents into its token files, and write where each lies; returns the unit."""
     plan = Plan.load(work)
     with plan.reporting("tokens", number):
-        return [(key, (*place,)) for key, place in _write_tokens(number, plan, digests)]
-    return []
+        _write_tokens(number, plan, digests)
+    return number
 
 
-def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> list[tuple[int, Place]]:
-    processor, fast = _tokenizers(plan.corpus / "tokenizer", digests)
+def places(number: int, work: str) -> Iterator[tuple[int, tuple[str, int, int, int, int, int]]]:
+    """(shard key, place) for each document of a unit."""
+    plan = Plan.load(work)
+    config = plan.config
+    table = pq.read_table(plan.file("tokens", number, "parquet"))
+    for hash, unit, *bounds in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        yield shard_key(hash, config.seed, config.split, config.shards), (hash, unit, *bounds)
+
+
+def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
+    processor, fast = _tokenizers(plan.tokenizer, digests)
     dtype = token_dtype(plan.config.tokenizer.vocab_size)
-    places = []
+    places: list[Place] = []
     tokens, sentences, mismatches = 0, 0, 0
     with (
         atomic_path(plan.file("tokens", number, "tokens")) as token_path,
@@ -85,13 +93,13 @@ def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> list[tup
             token_file.write(np.append(ids, EOS).astype(dtype).tobytes())
             sentence_file.write((begins + np.uint64(tokens)).astype("<u8").tobytes())
             place = Place(row["hash"], number, tokens, tokens + len(ids) + 1, sentences, sentences + len(begins))
-            places.append(
-                (shard_key(row["hash"], plan.config.seed, plan.config.split.valid, plan.config.shards), place)
-            )
+            places.append(place)
             tokens, sentences = place.token_end, place.sentence_end
+    with atomic_path(plan.file("tokens", number, "parquet")) as temporary:
+        columns = [list(column) for column in zip(*places, strict=True)] or [[] for _ in PLACES]
+        pq.write_table(pa.table(columns, schema=PLACES), temporary)
     result = {"documents": len(places), "tokens": tokens, "sentences": sentences, "mismatches": int(mismatches)}
     write_json(plan.file("tokens", number, "json"), result)
-    return places
 
 
 def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint64]]]:
@@ -144,6 +152,5 @@ def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, in
 
 def shard_results(plan: Plan, split: str) -> Iterator[Path]:
     """The result files of a split's shards."""
-    for key in range(plan.config.shards.train + plan.config.shards.valid):
-        if shard_of(key, plan.config.shards)[0] == split:
-            yield plan.work / "shards" / f"{key:05d}.json"
+    for key in shard_keys(split, plan.config.shards):
+        yield plan.work / "shards" / f"{key:05d}.json"

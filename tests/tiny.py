@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.files import MANIFEST, describe_files, digest_of, seal, write_json
-from pipeline.shards import FORMAT, KIND, SPLITS, corpus_digest, shard_name, write_shard
+from pipeline.shards import FORMAT, KIND, corpus_digest, shard_name, write_shard
 
 SPECIAL_IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
 
@@ -20,7 +20,7 @@ def tiny_corpus(
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     names, splits = [], {}
-    for split in SPLITS:
+    for split in ("train", "valid"):
         counts = {"documents": 0, "tokens": 0, "samples": {str(sequence_length): 0}}
         for shard in range(2):
             tokens, documents, begins = [], [0], [0]

@@ -75,15 +75,15 @@ def test_same_bytes_on_a_cluster(raw: Path, expected: str, tmp_path: Path, worke
 
 
 def test_a_worker_is_killed_half_way(raw: Path, expected: str, tmp_path: Path) -> None:
-    work = tmp_path / f"{TEMPORARY}corpus"
+    units = f"corpus.stages/{TEMPORARY}documents-*/documents/unit-*.json"
     with cluster(tmp_path, 2) as (address, workers), ThreadPoolExecutor(1) as pool:
         config = small_config(raw, tmp_path / "corpus")
         command = [*KILOBATCH, str(tmp_path / "corpus.yaml"), "--", *options(address)]
         (tmp_path / "corpus.yaml").write_text(config.model_dump_json())  # JSON is YAML
         running = pool.submit(subprocess.run, command, capture_output=True, text=True)
-        while len(list(work.glob("documents/*.json"))) < 5 and not running.done():
+        while len(list(tmp_path.glob(units))) < 5 and not running.done():
             time.sleep(0.01)
-        done = len(list(work.glob("documents/*.json")))
+        done = len(list(tmp_path.glob(units)))
         os.kill(workers[0].pid, signal.SIGKILL)
         assert done < 39, "it was killed too late to prove anything"
         result = running.result(timeout=240)

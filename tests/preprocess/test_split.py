@@ -6,33 +6,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.config import FilterConfig, ShardsConfig
+from preprocess.config import FilterConfig, ShardsConfig, SplitConfig
 from preprocess.dedup import Claim, content_hash, key_of, losers
 from preprocess.filters import refuse
-from preprocess.split import shard_key, shard_of, split_of
+from preprocess.split import shard_key, shard_keys, shard_of, split_of
 
 HASHES = [content_hash(str(number)) for number in range(4000)]
 
 
 def test_split_takes_its_fraction_and_a_larger_one_only_adds() -> None:
-    small = {hash for hash in HASHES if split_of(hash, 1, 0.05) == "valid"}
-    large = {hash for hash in HASHES if split_of(hash, 1, 0.10) == "valid"}
+    def chosen(seed: int, name: str = "valid", **fractions: float) -> set[str]:
+        return {hash for hash in HASHES if split_of(hash, seed, SplitConfig(**fractions)) == name}
+
+    small, large = chosen(1, valid=0.05), chosen(1, valid=0.10)
     assert small < large
     assert 140 < len(small) < 260
-    assert small != {hash for hash in HASHES if split_of(hash, 2, 0.05) == "valid"}
+    assert small != chosen(2, valid=0.05)
+    assert chosen(1, valid=0.05, test=0.05) == small
+    assert chosen(1, "test", valid=0.05, test=0.05) == large - small
+    with pytest.raises(ValueError, match="expected less than 1 in all"):
+        SplitConfig(valid=0.5, test=0.5)
 
 
 def test_shards_are_even_and_of_the_split() -> None:
-    shards = ShardsConfig(train=4, valid=2)
+    shards, split = ShardsConfig(train=3, valid=2, test=1), SplitConfig(valid=0.3, test=0.2)
     counts = dict.fromkeys(range(6), 0)
     for hash in HASHES:
-        key = shard_key(hash, 1, 0.3, shards)
+        key = shard_key(hash, 1, split, shards)
         counts[key] += 1
-        assert shard_of(key, shards)[0] == split_of(hash, 1, 0.3)
+        assert shard_of(key, shards)[0] == split_of(hash, 1, split)
     assert all(500 < counts[key] < 900 for key in counts)
-    assert [shard_of(key, shards) for key in (0, 3, 4, 5)] == [
-        ("train", 0, 4), ("train", 3, 4), ("valid", 0, 2), ("valid", 1, 2)
+    assert [shard_of(key, shards) for key in (0, 2, 3, 4, 5)] == [
+        ("train", 0, 3), ("train", 2, 3), ("valid", 0, 2), ("valid", 1, 2), ("test", 0, 1)
     ]  # fmt: skip
+    assert [list(shard_keys(name, shards)) for name in split.names] == [[0, 1, 2], [3, 4], [5]]
 
 
 def test_content_hash_is_blind_to_case_and_spacing_only() -> None:
