@@ -32,12 +32,14 @@ def print_stats(corpus: Corpus, console: Console) -> None:
             shown = "" if filled is None else f"{filled:.1%}"
             samples.add_row(split, length, f"{counts['samples'][length]:,}", shown)
     console.print(splits, samples)
-    sources = Table("source", "read", "kept", "duplicates", "skipped", "refused")
+    sources = Table("source", "read", "kept", "duplicates", "near-duplicates", "skipped", "refused")
     for name, counts in manifest.get("counts", {}).get("sources", {}).items():
         left_out = [
             ", ".join(f"{n:,} {rule}" for rule, n in counts[key].items()) for key in ("skipped", "dead_letters")
         ]
-        sources.add_row(name, *(f"{counts[key]:,}" for key in ("read", "kept", "duplicates")), *left_out)
+        sources.add_row(
+            name, *(f"{counts[key]:,}" for key in ("read", "kept", "duplicates", "near_duplicates")), *left_out
+        )
     if sources.row_count:
         console.print(sources)
 

@@ -35,6 +35,14 @@ def _front_matter(manifest: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
+def _near(manifest: dict[str, Any]) -> str:
+    near = manifest["config"]["dedup"]["near"]
+    if near is None:
+        return ""
+    rule = f"MinHash over {near['ngram']}-grams, {near['bands']} bands of {near['rows']} rows"
+    return f" and near-duplicates ({rule})" if near["action"] == "drop" else f", near-duplicates in one split ({rule})"
+
+
 def dataset_card(manifest: dict[str, Any]) -> str:
     """The card of a corpus, from a manifest that has its corpus digest."""
     counts, tokenizer = manifest["counts"], manifest["tokenizer"]
@@ -62,8 +70,9 @@ def dataset_card(manifest: dict[str, Any]) -> str:
 
 # Pretraining corpus
 
-{counts["kept"]:,} documents, cleaned, without exact duplicates, encoded with a SentencePiece unigram tokenizer of
-{tokenizer["vocab_size"]:,} pieces and packed as in RoBERTa's {manifest["config"]["packing"].upper()}.
+{counts["kept"]:,} documents, cleaned, without exact duplicates{_near(manifest)}.
+Encoded with a SentencePiece unigram tokenizer of {tokenizer["vocab_size"]:,} pieces and packed as in RoBERTa's
+{manifest["config"]["packing"].upper()}.
 Written by Kilobatch.
 
 Corpus digest: `{manifest["corpus_digest"]}`
@@ -81,7 +90,8 @@ A document belongs to a split by the hash of its text.
 
 ## What was left out
 
-Of {counts["read"]:,} pages and files: {counts["duplicates"]:,} exact duplicates; skipped on purpose: {skipped};
+Of {counts["read"]:,} pages and files: {counts["duplicates"]:,} exact duplicates;
+{counts["near_duplicates"]:,} near-duplicates; skipped on purpose: {skipped};
 refused (see `dead-letters/`): {letters}.
 
 ## Inputs

@@ -82,6 +82,19 @@ class FilterConfig(Config):
     min_characters: int = Field(default=200, ge=1)  # after cleaning; shorter documents go to dead letters
 
 
+class NearConfig(Config):
+    """Near-duplicates by MinHash (`preprocess.minhash` has the curve): word n-grams, bands, rows a band."""
+
+    ngram: int = Field(default=5, ge=1, le=50)
+    bands: int = Field(default=14, ge=1, le=256)
+    rows: int = Field(default=8, ge=1, le=64)
+    action: Literal["drop", "keep-together"] = "drop"  # all but the first of a cluster; or keep all, in one split
+
+
+class DedupConfig(Config):
+    near: NearConfig | None = None  # exact duplicates always go
+
+
 class SplitConfig(Config):
     """Fractions of documents that are held out, chosen by content hash."""
 
@@ -136,6 +149,7 @@ class CorpusConfig(Config):
     clean: CleanConfig = CleanConfig()
     filter: FilterConfig = FilterConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()
+    dedup: DedupConfig = DedupConfig()
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)

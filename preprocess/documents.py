@@ -2,16 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.files import atomic_path, read_json, write_json
+from pipeline.files import atomic_path, write_json
 from preprocess import sources
 from preprocess.clean import clean
 from preprocess.clean.errors import UncleanableError
@@ -118,19 +116,3 @@ def write_losers(group: tuple[int, Iterable[tuple[int, str, int, str]]], work: s
     rows = [Loser(*loser)._asdict() for loser in sorted(found)]
     write_json(Plan.load(work).file("documents", unit, "json", "duplicates"), {"losers": rows})
     return unit
-
-
-def duplicates(plan: Plan, unit: int) -> list[dict[str, Any]]:
-    """The losers of a unit: row, id, characters, and the id of the document that is kept."""
-    path = plan.file("documents", unit, "json", "duplicates")
-    return list(read_json(path)["losers"]) if path.exists() else []
-
-
-def kept(plan: Plan, unit: int, columns: list[str] | None = None) -> Iterator[dict[str, str]]:
-    """The documents of a unit that are in the corpus, in the unit's order; all of their columns, or some."""
-    dropped = {loser["row"] for loser in duplicates(plan, unit)}
-    with pq.ParquetFile(plan.file("documents", unit, "parquet")) as file:
-        groups = (file.read_row_group(group, columns).to_pylist() for group in range(file.num_row_groups))
-        for number, row in enumerate(chain.from_iterable(groups)):
-            if number not in dropped:
-                yield row

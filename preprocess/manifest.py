@@ -7,12 +7,14 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import describe_files, read_json, seal
 from pipeline.shards import FORMAT, KIND, corpus_digest
-from preprocess import documents, tokenizer
+from preprocess import kept, tokenizer
 from preprocess.config import CorpusConfig
 from preprocess.plan import Plan, total
 from preprocess.records import Unit
 from preprocess.sink import shard_results
 from preprocess.stages import settings, versions
+
+SIMPLE = ("read", "kept", "duplicates", "near_duplicates")  # counts that are one number
 
 
 def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
@@ -60,17 +62,19 @@ def count(plan: Plan) -> dict[str, Any]:
         skipped = total([results[n]["skipped"] for n in numbers])
         letters = total([results[n]["dead_letters"] for n in numbers])
         accepted = sum(results[n]["accepted"] for n in numbers)
-        kept = sum(encoded[n]["documents"] for n in numbers)
+        kept_here = sum(encoded[n]["documents"] for n in numbers)
+        exact = sum(len(kept.duplicates(plan, n)) for n in numbers)
         sources[source] = {
             "read": accepted + sum(skipped.values()) + sum(letters.values()),
-            "kept": kept,
-            "duplicates": accepted - kept,
+            "kept": kept_here,
+            "duplicates": exact,
+            "near_duplicates": accepted - kept_here - exact,
             "dead_letters": letters,
             "skipped": skipped,
         }
-    simple = total([{key: entry[key] for key in ("read", "kept", "duplicates")} for entry in sources.values()])
+    simple = total([{key: entry[key] for key in SIMPLE} for entry in sources.values()])
     nested = {key: total([entry[key] for entry in sources.values()]) for key in ("dead_letters", "skipped")}
-    return {**simple, **nested, "sources": sources}
+    return {**simple, **nested, "cluster_sizes": kept.cluster_sizes(plan), "sources": sources}
 
 
 def verify_counts(plan: Plan) -> None:
@@ -78,7 +82,9 @@ def verify_counts(plan: Plan) -> None:
     encoded = total(
         [{key: result[key] for key in ("documents", "tokens", "sentences")} for result in plan.results("tokens")]
     )
-    losers = sum(len(documents.duplicates(plan, unit.number)) for unit in plan.units)
+    losers = sum(
+        len(found(plan, unit.number)) for unit in plan.units for found in (kept.duplicates, kept.near_duplicates)
+    )
     accepted = sum(result["accepted"] for result in plan.results("documents"))
     assert encoded["documents"] + losers == accepted, (encoded, losers, accepted)
     for key, expected in encoded.items():

@@ -1,6 +1,7 @@
-"""Raw text → token shards: the graph. Four pipelines in a row; what the first three make is remembered.
+"""Raw text → token shards: the graph. A few pipelines in a row; what all but the last make is remembered.
 
     documents   unit → read, clean, filter → file;  (content hash, claim) → group → (unit, duplicates) → group → file
+    near        unit → MinHash bands → file;  part → pairs that share one → label propagation → (unit, clusters) → file
     tokenizer   unit → sample of sentences → file;  all → train → tokenizer/
     tokens      unit → encode → file
     shards      unit → (shard, place) → group → sort, pack → shard
@@ -20,7 +21,7 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable, work_folder, write_bytes, write_json
 from pipeline.shards import Corpus
-from preprocess import documents, manifest, sample, sink, sources
+from preprocess import documents, kept, manifest, near, sample, sink, sources
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.filters import RULES
@@ -51,6 +52,33 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
             | "duplicates" >> beam.FlatMap(documents.find_losers).with_output_types(tuple[int, Loser])
             | "by unit" >> beam.GroupByKey()
             | "write" >> beam.Map(documents.write_losers, work)
+        )
+    plan.raise_first_error()
+
+
+def find_near_duplicates(plan: Plan, options: PipelineOptions) -> None:
+    """Documents → clusters of near-duplicates."""
+    work = str(plan.work)
+    with (
+        progress("finding near-duplicates", len(plan.units), plan.folders["near"], "unit-*.json"),
+        running(options, plan.work) as pipeline,
+    ):
+        messages = (
+            pipeline
+            | beam.Create(range(len(plan.units)))
+            | "bands" >> beam.FlatMap(near.write_bands, work).with_output_types(tuple[int, int])
+            | "by part" >> beam.GroupByKey()
+            | "pairs" >> beam.FlatMap(near.find_pairs, work).with_output_types(near.Message)
+        )
+        for number in range(near.ROUNDS):
+            grouped = messages | f"by document {number}" >> beam.GroupByKey()
+            messages = grouped | f"round {number}" >> beam.FlatMap(near.to_smallest).with_output_types(near.Message)
+        (
+            messages
+            | "by document" >> beam.GroupByKey()
+            | "members" >> beam.Map(near.find_members).with_output_types(tuple[int, tuple[int, int, int]])
+            | "by unit" >> beam.GroupByKey()
+            | "write" >> beam.Map(near.write_members, work)
         )
     plan.raise_first_error()
 
@@ -130,6 +158,9 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         plan = Plan(work, stages, config, units)
         plan = stage("documents", plan, partial(make_documents, options=options))
         _check_documents(plan)
+        if config.dedup.near:
+            plan = stage("near", plan, partial(find_near_duplicates, options=options))
+        _check_splits(plan)
         plan = stage("tokenizer", plan, partial(make_tokenizer, options=options))
         plan = stage("tokens", plan, partial(make_tokens, options=options))
         make_shards(plan, options)
@@ -183,17 +214,17 @@ def _check_documents(plan: Plan) -> None:
         raise InputError(f"{plan.config.output}: no valid document in {len(plan.units)} input files; found {found}")
     for source in plan.config.sources:
         _check_source(plan, source)
-    _check_splits(plan, accepted)
 
 
-def _check_splits(plan: Plan, accepted: int) -> None:
+def _check_splits(plan: Plan) -> None:
     """Stop when no document falls to a split; reads no further than to the first of each."""
     wanted = dict.fromkeys(plan.config.split.names)
     for unit in plan.units:
-        for row in documents.kept(plan, unit.number, ["hash"]):
-            wanted.pop(split_of(row["hash"], plan.config.seed, plan.config.split), None)
+        for row in kept.kept(plan, unit.number, ["hash"]):
+            wanted.pop(split_of(row["cluster"], plan.config.seed, plan.config.split), None)
             if not wanted:
                 return
+    accepted = sum(result["accepted"] for result in plan.results("documents"))
     fractions = " ".join(f"split.{key}={value}" for key, value in plan.config.split)
     raise InputError(
         f"{plan.config.output}: the {next(iter(wanted))} split is empty: none of {accepted} documents fell to it with"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path
-from preprocess import documents, tokenizer
+from preprocess import kept, tokenizer
 from preprocess.plan import Plan
 from preprocess.sentences import sentences
 from preprocess.split import split_of
@@ -31,14 +31,12 @@ def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
 def write_sample(number: int, work: str) -> tuple[int, int]:
     """Write the drawn sentences of one unit; returns (0, unit)."""
     plan = Plan.load(work)
-    characters = sum(result["characters"] for result in plan.results("documents"))
-    characters -= sum(loser["characters"] for unit in plan.units for loser in documents.duplicates(plan, unit.number))
     # a little above the bound, so that cutting at the bound leaves it full
-    threshold = min(2**64, int(2**64 * 1.05 * plan.config.tokenizer.sample_characters / characters))
+    threshold = min(2**64, int(2**64 * 1.05 * plan.config.tokenizer.sample_characters / kept.characters(plan)))
     rows = [
         {"draw": draw, "sentence": sentence}
-        for row in documents.kept(plan, number)
-        if split_of(row["hash"], plan.config.seed, plan.config.split) == "train"
+        for row in kept.kept(plan, number)
+        if split_of(row["cluster"], plan.config.seed, plan.config.split) == "train"
         for sentence, draw in _draw_sentences(row["text"], row["hash"], plan.config.seed)
         if draw < threshold
     ]

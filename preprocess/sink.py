@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from pipeline.errors import DigestError
 from pipeline.files import TEMPORARY, atomic_path, file_sha256, sync_file, write_json
 from pipeline.shards import shard_name, token_dtype, write_shard
-from preprocess import documents, tokenizer
+from preprocess import kept, tokenizer
 from preprocess.encode import encode
 from preprocess.pack import pack
 from preprocess.plan import Plan
@@ -39,7 +39,9 @@ class Place(NamedTuple):
     sentence_end: int
 
 
-PLACES = pa.schema([("hash", pa.string()), *((name, pa.int64()) for name in Place._fields[1:])])
+PLACES = pa.schema(
+    [("cluster", pa.string()), ("hash", pa.string()), *((name, pa.int64()) for name in Place._fields[1:])]
+)
 
 
 @lru_cache(maxsize=1)
@@ -71,14 +73,14 @@ def places(number: int, work: str) -> Iterator[tuple[int, tuple[str, int, int, i
     plan = Plan.load(work)
     config = plan.config
     table = pq.read_table(plan.file("tokens", number, "parquet"))
-    for hash, unit, *bounds in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        yield shard_key(hash, config.seed, config.split, config.shards), (hash, unit, *bounds)
+    for cluster, *place in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        yield shard_key(cluster, config.seed, config.split, config.shards), (*place,)
 
 
 def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
     processor, fast = _tokenizers(plan.tokenizer, digests)
     dtype = token_dtype(plan.config.tokenizer.vocab_size)
-    places: list[Place] = []
+    places: list[tuple[Any, ...]] = []
     tokens, sentences, mismatches = 0, 0, 0
     with (
         atomic_path(plan.file("tokens", number, "tokens")) as token_path,
@@ -86,14 +88,14 @@ def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
         token_path.open("wb") as token_file,
         sentence_path.open("wb") as sentence_file,
     ):
-        for row in documents.kept(plan, number):
+        for row in kept.kept(plan, number):
             ids, begins = encode(row["text"], processor)
             compared = fast.encode(_beginning(row["text"]), add_special_tokens=False).ids
             mismatches += compared != ids[: len(compared)].tolist()
             token_file.write(np.append(ids, EOS).astype(dtype).tobytes())
             sentence_file.write((begins + np.uint64(tokens)).astype("<u8").tobytes())
             place = Place(row["hash"], number, tokens, tokens + len(ids) + 1, sentences, sentences + len(begins))
-            places.append(place)
+            places.append((row["cluster"], *place))
             tokens, sentences = place.token_end, place.sentence_end
     with atomic_path(plan.file("tokens", number, "parquet")) as temporary:
         columns = [list(column) for column in zip(*places, strict=True)] or [[] for _ in PLACES]

@@ -35,9 +35,10 @@ from preprocess.plan import Plan
 from preprocess.records import Unit
 
 KIND, FORMAT = "stage", 1
-STAGES = ("documents", "tokenizer", "tokens")
+STAGES = ("documents", "near", "tokenizer", "tokens")
 # the stage that is the first to read a setting; those that are not listed are read by the first of all
 FIRST_READ = {
+    "dedup": "near",
     "split": "tokenizer",
     "seed": "tokenizer",
     "tokenizer": "tokenizer",

@@ -278,7 +278,7 @@ def test_with_doc_sentences_no_sample_crosses_a_border(corpus: Path, raw: Path, 
             assert set(index["documents"].tolist()) <= set(index["samples.32"].tolist())
     assert digests(packed.folder).keys() == digests(corpus).keys()
     card = (packed.folder / "DATASET_CARD.md").read_text()
-    assert "packed as in RoBERTa's DOC-SENTENCES" in card
+    assert "packed as in RoBERTa's\nDOC-SENTENCES" in card
 
 
 def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Near-duplicates: the promised curve, whole clusters, and a corpus in which no cluster is in two splits."""
+
+import bz2
+import itertools
+import json
+import random
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from pipeline.files import read_json
+from pipeline.shards import Corpus, Shard, token_dtype
+from preprocess import near
+from preprocess.config import CorpusConfig, NearConfig
+from preprocess.minhash import band_hashes, probability, signature
+from preprocess.run import run
+from tests.preprocess.small import dump, page, prose, small_config, write_raw
+
+
+def test_minima_agree_as_often_as_sets_are_similar() -> None:
+    draw = np.random.default_rng(0)
+    hashes = draw.integers(0, 2**64, 1500, dtype=np.uint64, endpoint=False)
+    for shared in (300, 600, 900):
+        one, other = hashes[:1000], hashes[1000 - shared : 2000 - shared]
+        similarity = len(np.intersect1d(one, other)) / len(np.union1d(one, other))
+        agreed = float((signature(one, 2000) == signature(other, 2000)).mean())
+        assert agreed == pytest.approx(similarity, abs=0.05)
+
+
+def test_texts_share_a_band_as_often_as_the_curve_says() -> None:
+    config = NearConfig(ngram=1, bands=6, rows=3)
+    draw = random.Random(0)
+    trials, met, expected = 400, 0, 0.0
+    for trial in range(trials):
+        words = [f"w{trial}x{number}" for number in range(60)]
+        shared = draw.randint(20, 40)
+        one, other = words[: 30 + shared // 2], words[30 - shared // 2 :]
+        similarity = len(set(one) & set(other)) / 60
+        expected += probability(similarity, config)
+        met += bool(
+            set(band_hashes(" ".join(one), config).tolist()) & set(band_hashes(" ".join(other), config).tolist())
+        )
+    assert met == pytest.approx(expected, abs=3 * trials**0.5 / 2)
+    assert 100 < met < 350
+
+
+def test_short_texts_and_texts_without_words() -> None:
+    config = NearConfig()
+    assert len(band_hashes("…", config)) == 0
+    assert band_hashes("Two words", config).tolist() == band_hashes("two, WORDS!", config).tolist()
+    assert len(set(band_hashes("a b c d e f", config).tolist())) == config.bands
+    assert [hex(band) for band in band_hashes("the same everywhere", NearConfig(bands=2, rows=2)).tolist()] == [
+        "0xdc2cd6cce21a61f0",
+        "0x1f22435eb362454a",
+    ]
+
+
+def propagate(pairs: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """What the graph's rounds make of pairs: document → (first of its cluster, size at the first)."""
+
+    def group(messages: list[near.Message]) -> list[tuple[int, list[tuple[int, ...]]]]:
+        groups: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+        for key, value in random.Random(0).sample(messages, len(messages)):
+            groups[key].append(value)
+        return list(groups.items())
+
+    messages: list[near.Message] = [(end, pair) for pair in pairs for end in pair]
+    for _ in range(near.ROUNDS):
+        messages = [message for one in group(messages) for message in near.to_smallest(one)]
+    found = map(near.find_members, group(messages))
+    return {unit << 32 | row: (first, size) for unit, (row, first, size) in found}
+
+
+def components(pairs: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    clusters: list[set[int]] = []
+    for pair in pairs:
+        touched = [cluster for cluster in clusters if cluster & set(pair)]
+        clusters = [cluster for cluster in clusters if cluster not in touched] + [set(pair).union(*touched)]
+    return {node: (min(c), len(c) if node == min(c) else 0) for c in clusters for node in c}
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] != pair[1]), max_size=40))
+def test_clusters_are_whole(pairs: list[tuple[int, int]]) -> None:
+    assert propagate(pairs) == components(pairs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_chain_of_fifty_is_found_whole(seed: int) -> None:
+    chain = random.Random(seed).sample(range(1 << 40), 50)
+    pairs = list(itertools.pairwise(chain if seed else sorted(chain)))
+    assert propagate(pairs) == components(pairs)
+
+
+def altered(text: str, seed: int) -> str:
+    """A near-duplicate: one word in a hundred is another."""
+    draw = random.Random(seed)
+    return " ".join("altered" if draw.random() < 0.01 else word for word in text.split(" "))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents of which some have one or more near-duplicates, in the same file and in others."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_raw(folder)
+    texts = [altered(prose(300 + n, 40), seed) for n in range(7) for seed in range(n)]
+    (folder / "altered.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8"
+    )
+    (folder / "pages.xml").write_text(dump([page(n, altered(prose(n % 12), n)) for n in range(24)]), encoding="utf-8")
+    return folder
+
+
+def near_config(raw: Path, output: Path, near: dict[str, object] | None, **changes: object) -> CorpusConfig:
+    sources = [
+        {"type": "wikipedia", "paths": [str(raw / "wiki.xml.bz2"), str(raw / "pages.xml")]},
+        {"type": "jsonl", "name": "lines", "paths": [str(raw / "lines.jsonl")]},
+        {"type": "jsonl", "name": "altered", "paths": [str(raw / "altered.jsonl")]},
+    ]
+    return small_config(raw, output, sources=sources, dedup={"near": near}, **changes)
+
+
+def texts(folder: Path) -> dict[str, list[str]]:
+    """The documents of each split, as text."""
+    corpus = Corpus(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    found = {}
+    for split in corpus.splits:
+        found[split] = []
+        for name in corpus.shard_names(split):
+            shard = Shard.open(folder, name, token_dtype(corpus.vocab_size))
+            bounds = itertools.pairwise(shard.index["documents"].tolist())
+            found[split] += [tokenizer.decode(shard.tokens[begin : end - 1].tolist()) for begin, end in bounds]
+    return found
+
+
+def test_one_of_each_cluster_stays_the_first(raw: Path, tmp_path: Path) -> None:
+    counts = Corpus(run(near_config(raw, tmp_path / "corpus", {}))).manifest["counts"]
+    everything = Corpus(run(near_config(raw, tmp_path / "all", None))).manifest["counts"]
+    lost = {name: source["near_duplicates"] for name, source in counts["sources"].items()}
+    # the altered lines come first by name, so of each cluster one of them stays, and so do the pages of the dump
+    assert (counts["kept"], lost) == (19, {"altered": 15, "lines": 6, "wikipedia": 24})
+    assert everything["near_duplicates"] == 0
+    assert everything["kept"] == counts["kept"] + counts["near_duplicates"]
+    assert counts["cluster_sizes"] == {"2": 1, "3": 13, "4": 1, "5": 1, "6": 1, "7": 1}
+    assert "45 near-duplicates" in (tmp_path / "corpus" / "DATASET_CARD.md").read_text()
+
+
+def test_kept_together_no_cluster_is_in_two_splits(raw: Path, tmp_path: Path) -> None:
+    def straddling(output: Path, near: dict[str, object] | None) -> int:
+        run(near_config(raw, output, near, split={"valid": 0.3, "test": 0.3}))
+        found = texts(output)
+        assert sum(len(documents) for documents in found.values()) == 64
+        words = {split: [set(text.split()) for text in documents] for split, documents in found.items()}
+        pairs = itertools.combinations(words, 2)
+        return sum(
+            len(one & other) > 0.9 * len(one | other) for a, b in pairs for one in words[a] for other in words[b]
+        )
+
+    assert straddling(tmp_path / "corpus", {"action": "keep-together"}) == 0
+    assert straddling(tmp_path / "apart", None) > 0
+
+
+def test_the_corpus_does_not_depend_on_ranges_parts_or_processes(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = tmp_path / "streams"
+    shutil.copytree(raw, streams)
+    lines = (raw / "pages.xml").read_text().splitlines(keepends=True)
+    parts = [lines[:1], lines[1:9], lines[9:17], lines[17:-1], lines[-1:]]
+    (streams / "pages.xml").write_bytes(b"".join(bz2.compress("".join(part).encode()) for part in parts))
+    digests = []
+    for number, (count, options) in enumerate([(1, []), (7, []), (3, ["--direct_running_mode=multi_processing"])]):
+        monkeypatch.setattr("preprocess.near._MOST_PARTS", count)
+        config = near_config(streams, tmp_path / str(number), {})
+        source = config.sources[0].model_copy(update={"range_bytes": [1, 10**9, 500][number]})
+        config = config.model_copy(update={"sources": [source, *config.sources[1:]]})
+        digests.append(read_json(run(config, options) / "manifest.json")["digest"])
+    assert len(set(digests)) == 1
