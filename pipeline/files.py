@@ -11,12 +11,13 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -24,6 +25,7 @@ from typing_extensions import TypedDict
 from pipeline.errors import DigestError, InputError
 
 MANIFEST = "manifest.json"
+BLOCK_BYTES = 2**22  # what a CRC-32 in a manifest covers, so that damage to a large file is found where it is
 TEMPORARY = ".tmp-"  # prefix of every name that is not finished; whatever carries it may be deleted when no run is live
 
 
@@ -191,21 +193,51 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The manifest's `files` table: name → size in bytes and SHA-256, each file synced on the way."""
-    table = {}
+def _digests(path: Path) -> tuple[str, list[int]]:
+    """(SHA-256, CRC-32 of every block) of a file, read once."""
+    whole, blocks = hashlib.sha256(), []
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            whole.update(block)
+            blocks.append(zlib.crc32(block))
+    return whole.hexdigest(), blocks
+
+
+def describe_files(folder: Path, names: list[str], in_blocks: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """The manifest's `files` table: name → size in bytes and SHA-256, each file synced on the way.
+
+    Args:
+        in_blocks: ends of the names of files whose entry also has the CRC-32 of every block of `BLOCK_BYTES`.
+    """
+    table: dict[str, dict[str, Any]] = {}
     for name in sorted(names):
         path = folder / name
         sync_file(path)
-        table[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        table[name] = {"bytes": path.stat().st_size}
+        if name.endswith(in_blocks):
+            table[name]["sha256"], table[name]["blocks"] = _digests(path)
+        else:
+            table[name]["sha256"] = file_sha256(path)
     return table
+
+
+def _damaged(path: Path, entry: Mapping[str, Any]) -> str:
+    """In which bytes a file's blocks differ from what its manifest says, neighbours joined: the end of a message."""
+    ranges: list[tuple[int, int]] = []
+    for number, pair in enumerate(zip(_digests(path)[1], entry.get("blocks", ()), strict=False)):
+        if pair[0] != pair[1]:
+            begin = number * BLOCK_BYTES
+            first = ranges.pop()[0] if ranges and ranges[-1][1] == begin else begin
+            ranges.append((first, min(begin + BLOCK_BYTES, entry["bytes"])))
+    shown = [f"{begin} to {end - 1}" for begin, end in ranges[:4]] + ["…"] * (len(ranges) > 4)
+    return f"; damaged within bytes {', '.join(shown)}" if ranges else ""
 
 
 def verify_file(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
     """The path of one file of a manifest, after its size and SHA-256 have been compared.
 
     Raises:
-        DigestError: missing, of another size, or of another digest.
+        DigestError: missing, of another size, or of another digest; it names the bytes where blocks were summed.
     """
     path = inside(folder, name)
     if not path.is_file():
@@ -215,7 +247,7 @@ def verify_file(folder: Path, name: str, entry: Mapping[str, Any]) -> Path:
         raise DigestError(f"{path}: {size} bytes, expected {entry['bytes']}, SHA-256 {entry['sha256']}")
     found = file_sha256(path)
     if found != entry["sha256"]:
-        raise DigestError(f"{path}: SHA-256 {found}, expected {entry['sha256']}")
+        raise DigestError(f"{path}: SHA-256 {found}, expected {entry['sha256']}{_damaged(path, entry)}")
     return path
 
 
@@ -243,6 +275,7 @@ class FileEntry(TypedDict):
 
     bytes: int
     sha256: str
+    blocks: NotRequired[list[int]]
 
 
 class Manifest(TypedDict):

@@ -143,7 +143,7 @@ def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
     The corpus digest is that of what training sees: library versions, attribution and reports do not change it.
     """
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    files = describe_files(folder, names)
+    files = describe_files(folder, names, in_blocks=(".tokens", ".index"))
     made = {**manifest["tokenizer"], "fingerprint": files["tokenizer/tokenizer.json"]["sha256"]}
     manifest = {**manifest, "files": files, "tokenizer": made}
     return {**manifest, "corpus_digest": corpus_digest(manifest)}

@@ -289,3 +289,33 @@ def test_a_folder_where_a_file_is_expected(tmp_path: Path) -> None:
         files.read_json(tmp_path / "nothing.json")
     with pytest.raises(InputError, match="Is a directory"):
         files.read_json(tmp_path)
+
+
+def test_damage_is_named_by_the_bytes_of_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK_BYTES", 10)
+    path = tmp_path / "x.tokens"
+    path.write_bytes(bytes(range(95)))
+    (tmp_path / "y").write_bytes(b"y")
+    table = files.describe_files(tmp_path, ["x.tokens", "y"], in_blocks=(".tokens", ".index"))
+    assert len(table["x.tokens"]["blocks"]) == 10
+    assert set(table["y"]) == {"bytes", "sha256"}
+    assert {key: table["x.tokens"][key] for key in ("bytes", "sha256")} == files.describe_files(tmp_path, ["x.tokens"])[
+        "x.tokens"
+    ]
+    files.verify_files(tmp_path, table)
+    for positions, named in (
+        ([0], "0 to 9"),
+        ([94], "90 to 94"),
+        ([29, 30, 49], "20 to 49"),
+        ([5, 35, 39, 60], "0 to 9, 30 to 39, 60 to 69"),
+        ([0, 20, 40, 60, 80], "0 to 9, 20 to 29, 40 to 49, 60 to 69, …"),
+    ):
+        for position in positions:
+            flip_byte(path, position)
+        with pytest.raises(
+            DigestError, match=rf"expected {table['x.tokens']['sha256']}; damaged within bytes {named}$"
+        ):
+            files.verify_files(tmp_path, table)
+        for position in positions:
+            flip_byte(path, position)
+    files.verify_files(tmp_path, table)
