@@ -9,7 +9,7 @@ from pipeline.files import MANIFEST, check_writable
 from pipeline.order import Order
 from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
 from pipeline.run_folder import RunFolder
-from pipeline.shards import Corpus
+from pipeline.shards import SENTENCES, Corpus
 
 
 def parameters(config: PretrainConfig, vocab_size: int) -> int:
@@ -39,6 +39,7 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
         raise InputError(f"output: {config.output} is a finished folder of something else; give another")
     geometry = geometry_of(config, world_size)
     corpus = Corpus(config.corpus)
+    corpus.check_packed(config.batch.sequence_length, SENTENCES)
     corpus.verify()
     corpus.split("valid", config.batch.sequence_length)
     if config.stop_at_step is not None and config.stop_at_step > config.schedule.total_steps:

@@ -19,7 +19,7 @@ from pipeline.keyed import derive
 from pipeline.masking import Masker
 from pipeline.order import Indices, Order
 from pipeline.pretrain_config import MaskingConfig, PretrainConfig
-from pipeline.shards import Corpus, Shard, Split, token_dtype
+from pipeline.shards import Corpus, Split, open_shards
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def masker_for(corpus: Corpus, key: int, masking: MaskingConfig) -> Masker:
 
 def log_frequencies(corpus: Corpus) -> Tensor:
     """Log frequency of each id, (V,), add-one smoothed, over the beginnings of the train shards: at most 2²² tokens."""
-    shards = [Shard.open(corpus.folder, name, token_dtype(corpus.vocab_size)) for name in corpus.shard_names("train")]
+    shards = open_shards(corpus, "train")
     share = 2**22 // len(shards)
     counts = np.ones(corpus.vocab_size)
     for shard in shards:

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import InputError
 from pipeline.files import verify_file
-from pipeline.shards import Corpus
+from pipeline.pairs import Pairs
+from pipeline.shards import PAIRS, Corpus, Split
 
 TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -21,12 +22,21 @@ def print_stats(corpus: Corpus, console: Console) -> None:
     manifest = corpus.manifest
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     console.print(f"{corpus.folder}: {len(manifest['files'])} files, {size / 1e6:,.1f} MB; digest {corpus.digest}")
-    splits = Table("split", "shards", "documents", "sentences", "tokens", "tokens a document")
+    console.print(f"packing: {corpus.packing}")
+    splits = Table("split", "shards", "tokens a shard", "documents", "sentences", "tokens", "tokens a document")
     samples = Table("split", "tokens a sample", "samples", "filled")
     for split, counts in manifest["splits"].items():
         documents, tokens = counts["documents"], counts["tokens"]
-        figures = (counts["shards"], documents, counts.get("sentences", 0), tokens)
-        splits.add_row(split, *(f"{figure:,}" for figure in figures), f"{tokens / max(documents, 1):,.0f}")
+        a_shard = counts.get("shard_tokens", {})
+        least, most = (f"{a_shard[key]:,}" if a_shard else "" for key in ("min", "max"))
+        figures = (f"{figure:,}" for figure in (documents, counts.get("sentences", 0), tokens))
+        splits.add_row(
+            split,
+            f"{counts['shards']:,}",
+            least if least == most else f"{least} to {most}",
+            *figures,
+            f"{tokens / max(documents, 1):,.0f}",
+        )
         for length in map(str, corpus.sequence_lengths):
             filled = counts.get("fill_rate", {}).get(length)
             shown = "" if filled is None else f"{filled:.1%}"
@@ -53,20 +63,50 @@ class Part:
     ids: list[int]
 
 
+def _check_split(corpus: Corpus, split: str) -> None:
+    if split not in corpus.splits:
+        raise InputError(f"split: found {split!r}; accepted: {', '.join(corpus.splits)}")
+
+
+def _place(samples: Split | Pairs, sample: int) -> tuple[int, int]:
+    """The shard of a sample, and its number in the shard."""
+    if not 0 <= sample < len(samples):
+        raise InputError(f"{samples.corpus.folder}: no sample {sample}; there are 0 to {len(samples) - 1}")
+    number = int(np.searchsorted(samples.first, sample, side="right")) - 1
+    return number, sample - int(samples.first[number])
+
+
+def segments_of(corpus: Corpus, split: str, sequence_length: int, pair: int) -> tuple[str, list[Part], bool]:
+    """The shard of a pair, its segments A and B, and whether B follows A.
+
+    Raises:
+        InputError: no such split, length or pair.
+    """
+    _check_split(corpus, split)
+    pairs = Pairs(corpus, split, sequence_length)
+    number, local = _place(pairs, pair)
+    shard = pairs.shards[number]
+    begin, end, b_begin, b_end = pairs.pairs[number][local].tolist()
+    segments = [
+        part
+        for span in ((begin, end), (b_begin, b_end))
+        for part in _parts(shard.tokens, shard.index["documents"], *span)
+    ]
+    follows = not pairs.read(np.array([pair])).next_sentence_label[0]
+    return corpus.shard_names(split)[number], segments, follows
+
+
 def parts_of(corpus: Corpus, split: str, sequence_length: int, sample: int) -> tuple[str, int, list[Part]]:
     """The shard of a sample, where it begins in the shard's tokens, and the documents that it holds.
 
     Raises:
         InputError: no such split, length or sample.
     """
-    if split not in corpus.splits:
-        raise InputError(f"split: found {split!r}; accepted: {', '.join(corpus.splits)}")
+    _check_split(corpus, split)
     samples = corpus.split(split, sequence_length)
-    if not 0 <= sample < len(samples):
-        raise InputError(f"{corpus.folder}: no sample {sample} in {split}; it has 0 to {len(samples) - 1}")
-    number = int(np.searchsorted(samples.first, sample, side="right")) - 1
-    shard, local = samples.shards[number], sample - int(samples.first[number])
-    begin, end = (int(offset) for offset in samples.begins[number][local : local + 2])
+    number, local = _place(samples, sample)
+    shard = samples.shards[number]
+    begin, end = samples.begins[number][local : local + 2].tolist()
     return corpus.shard_names(split)[number], begin, list(_parts(shard.tokens, shard.index["documents"], begin, end))
 
 
@@ -79,20 +119,24 @@ def _parts(tokens: npt.NDArray[np.generic], documents: npt.NDArray[np.uint64], b
 
 
 def print_sample(corpus: Corpus, split: str, sequence_length: int, sample: int, console: Console) -> None:
-    """The documents of one sample: where they lie, their text, ids and pieces.
+    """The documents of one sample, or the two segments of a pair: where they lie, their text, ids and pieces.
 
     Raises:
         InputError: no such sample, or the corpus has no tokenizer. DigestError: its tokenizer was altered.
     """
     if TOKENIZER not in corpus.manifest["files"]:
         raise InputError(f"{corpus.folder}: has no {TOKENIZER}")
-    shard, begin, parts = parts_of(corpus, split, sequence_length, sample)
+    which = f"{sample:,} of {split} for {sequence_length} tokens"
+    if corpus.packing in PAIRS:
+        shard, parts, follows = segments_of(corpus, split, sequence_length, sample)
+        heading = f"pair {which}: {shard}; B {'follows A' if follows else 'is of another document'}"
+    else:
+        shard, begin, parts = parts_of(corpus, split, sequence_length, sample)
+        end = begin + sum(len(part.ids) for part in parts) - 1
+        heading = f"sample {which}: {shard}, tokens {begin} to {end}"
     path = verify_file(corpus.folder, TOKENIZER, corpus.manifest["files"][TOKENIZER])
     tokenizer = Tokenizer.from_file(str(path))
-    length = sum(len(part.ids) for part in parts)
-    console.print(
-        f"sample {sample:,} of {split} for {sequence_length} tokens: {shard}, tokens {begin} to {begin + length - 1}"
-    )
+    console.print(heading)
     for part in parts:
         console.print(f"\ndocument {part.document}{'' if part.first else ', continued'}: {len(part.ids)} tokens")
         console.print("text:", tokenizer.decode(part.ids))

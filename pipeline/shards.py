@@ -6,6 +6,7 @@ followed by one separator (`</s>`). `train-00000-of-00008.index` is a safetensor
     documents            (D + 1)  where each document begins, then the length of the array
     sentences            (S + 1)  where each sentence begins, then the length of the array
     samples.<T>          (N + 1)  where each packed sample for sequences of T tokens begins, then where the last ends
+    pairs.<T>            (N, 4)   instead, in a corpus of segment pairs (`pipeline.pairs`)
 
 A sample of length T is `<s> tokens[begin:end] </s>`, at most T ids, the separator before `end` left to the
 closing `</s>`; so a new sequence length needs new offsets, not a new tokenisation. Any safetensors reader opens an
@@ -17,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,8 @@ from typing_extensions import TypedDict
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_files
 
-KIND, FORMAT = "corpus", 1
+KIND, FORMAT = "corpus", 2
+SENTENCES, PAIRS = ("full-sentences", "doc-sentences"), ("segment-pair",)  # packings: samples of one segment, of two
 
 Offsets = npt.NDArray[np.uint64]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -73,8 +75,9 @@ def map_index(path: Path) -> dict[str, Offsets]:
         begin, end = entry["data_offsets"]
         count = math.prod(entry["shape"])
         if entry["dtype"] != "U64" or end - begin != 8 * count:
-            raise DigestError(f"{path}: array {key!r} is not a list of uint64")
-        mapped = np.memmap(path, "<u8", "r", offset=8 + length + begin, shape=(count,)) if count else np.zeros(0, "<u8")
+            raise DigestError(f"{path}: array {key!r} is not of uint64")
+        shape, offset = tuple(entry["shape"]), 8 + length + begin
+        mapped = np.memmap(path, "<u8", "r", offset=offset, shape=shape) if count else np.zeros(shape, "<u8")
         arrays[key] = np.asarray(mapped)  # a plain array over the mapping: slicing the subclass costs microseconds
     return arrays
 
@@ -108,6 +111,7 @@ class CorpusManifest(Manifest):
 
     tokenizer: TokenizerEntry
     splits: Splits
+    packing: Literal["full-sentences", "doc-sentences", "segment-pair"]
     sequence_lengths: list[int]
 
 
@@ -115,7 +119,7 @@ def corpus_digest(manifest: Mapping[str, Any]) -> str:
     """What identifies a corpus: shards and tokenizer, not the names of its sources nor the versions that made it."""
     ours = {name: entry for name, entry in manifest["files"].items() if name.endswith((".tokens", ".index"))}
     theirs = {name: entry for name, entry in manifest["files"].items() if name.startswith("tokenizer/")}
-    parts = {key: manifest[key] for key in ("tokenizer", "splits", "sequence_lengths")}
+    parts = {key: manifest[key] for key in ("tokenizer", "splits", "packing", "sequence_lengths")}
     return digest_of({"files": {**ours, **theirs}, **parts})
 
 
@@ -152,6 +156,7 @@ class Corpus:
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.tokenizer_fingerprint: str = self.manifest["tokenizer"]["fingerprint"]
         self.splits: list[str] = sorted(self.manifest["splits"], key=["train", "valid", "test"].index)
+        self.packing: str = self.manifest["packing"]
         self.sequence_lengths: list[int] = self.manifest["sequence_lengths"]
         self._check_whole()
 
@@ -187,16 +192,32 @@ class Corpus:
         shards = int(self.manifest["splits"][split]["shards"])
         return [shard_name(split, shard, shards) for shard in range(shards)]
 
+    def check_packed(self, sequence_length: int, packings: tuple[str, ...]) -> None:
+        """That the corpus was packed in one of these ways and for this length.
+
+        Raises:
+            InputError: it was not.
+        """
+        if self.packing not in packings:
+            raise InputError(f"{self.folder}: packing: found {self.packing}; accepted here: {', '.join(packings)}")
+        if sequence_length not in self.sequence_lengths:
+            lengths = ", ".join(map(str, self.sequence_lengths))
+            raise InputError(f"{self.folder}: not packed for sequences of {sequence_length} tokens; it has {lengths}")
+
     def split(self, split: str, sequence_length: int) -> "Split":
         """The packed samples of one split at one sequence length.
 
         Raises:
-            InputError: the corpus was not packed for that length, or the split has no sample.
+            InputError: the corpus holds segment pairs, was not packed for that length, or the split has no sample.
         """
-        if sequence_length not in self.sequence_lengths:
-            lengths = ", ".join(map(str, self.sequence_lengths))
-            raise InputError(f"{self.folder}: not packed for sequences of {sequence_length} tokens; it has {lengths}")
+        self.check_packed(sequence_length, SENTENCES)
         return Split(self, split, sequence_length)
+
+
+def open_shards(corpus: Corpus, split: str) -> list[Shard]:
+    """All shards of a split."""
+    dtype = token_dtype(corpus.vocab_size)
+    return [Shard.open(corpus.folder, name, dtype) for name in corpus.shard_names(split)]
 
 
 class Split:
@@ -210,8 +231,7 @@ class Split:
 
     def __init__(self, corpus: Corpus, split: str, sequence_length: int) -> None:
         self.corpus, self.sequence_length = corpus, sequence_length
-        dtype = token_dtype(corpus.vocab_size)
-        self.shards = [Shard.open(corpus.folder, name, dtype) for name in corpus.shard_names(split)]
+        self.shards = open_shards(corpus, split)
         self.begins = [shard.index[f"samples.{sequence_length}"] for shard in self.shards]
         self.first = np.cumsum([0, *(len(begins) - 1 for begins in self.begins)])  # first sample of each shard
         if self.first[-1] == 0:

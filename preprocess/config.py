@@ -123,7 +123,8 @@ class TokenizerConfig(Config):
     threads: int = Field(default=2, ge=1, le=64)
 
 
-Packing = Literal["full-sentences", "doc-sentences"]
+SentencePacking = Literal["full-sentences", "doc-sentences"]
+Packing = SentencePacking | Literal["segment-pair"]
 
 
 class ShardsConfig(Config):
@@ -153,7 +154,7 @@ class CorpusConfig(Config):
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)
-    packing: Packing = "full-sentences"  # RoBERTa's names; doc-sentences: no sample crosses the border of documents
+    packing: Packing = "full-sentences"  # RoBERTa's names, see preprocess.pack and preprocess.pairs
     shards: ShardsConfig = ShardsConfig()
     seed: int = Field(default=0, ge=0, lt=2**63)
 

@@ -50,7 +50,9 @@ def split_summary(plan: Plan, split: str) -> dict[str, Any]:
     lengths = map(str, plan.config.sequence_lengths)
     summed = total([{key: result[key] for key in ("documents", "sentences", "tokens")} for result in results])
     rates = {length: round(filled[length] / (int(length) * samples[length]), 6) for length in lengths}
-    return {"shards": len(results), **summed, "samples": samples, "fill_rate": rates}
+    sizes = [result["tokens"] for result in results]
+    balance = {"shard_tokens": {"min": min(sizes), "max": max(sizes)}}
+    return {"shards": len(results), **summed, **balance, "samples": samples, "fill_rate": rates}
 
 
 def count(plan: Plan) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def build(plan: Plan) -> dict[str, Any]:
             "special_ids": tokenizer.SPECIAL_IDS,
             "mismatching_documents": check_tokenizers(plan),
         },
+        "packing": config.packing,
         "sequence_lengths": config.sequence_lengths,
         "splits": {split: split_summary(plan, split) for split in plan.config.split.names},
         "inputs": made_by["inputs"],

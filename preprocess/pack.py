@@ -9,21 +9,28 @@ whole sample begins a new one and is cut every T − 2 tokens; its last part goe
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.config import Packing
+from preprocess.config import SentencePacking
 
 Offsets = npt.NDArray[np.uint64]
 
 
-def _cut_long(begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.int64]:
-    """The sentences' begins, with a further one after every `room` tokens of those that are longer."""
+def cut_long(sentences: Offsets, documents: Offsets, room: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(begins, ends) of the pieces that are packed, (P): the sentences, those that are longer cut every `room` tokens.
+
+    A piece ends before the separator of its document.
+    """
+    begins, separated = sentences[:-1].astype(np.int64), sentences[1:].astype(np.int64)
+    lengths = separated - np.isin(separated, documents[1:].astype(np.int64)) - begins
     pieces = np.maximum(1, -(-lengths // room))
     first = np.cumsum(pieces) - pieces  # where each sentence's pieces begin among all pieces
     within = np.arange(int(pieces.sum())) - np.repeat(first, pieces)
-    cut: npt.NDArray[np.int64] = np.repeat(begins, pieces) + within * room
-    return cut
+    cut = np.repeat(begins, pieces) + within * room
+    return cut, np.minimum(cut + room, np.repeat(begins + lengths, pieces))
 
 
-def pack(sentences: Offsets, documents: Offsets, sequence_length: int, packing: Packing = "full-sentences") -> Offsets:
+def pack(
+    sentences: Offsets, documents: Offsets, sequence_length: int, packing: SentencePacking = "full-sentences"
+) -> Offsets:
     """Where each sample begins, then where the last one ends (N + 1).
 
     Args:
@@ -41,14 +48,10 @@ def pack(sentences: Offsets, documents: Offsets, sequence_length: int, packing: 
     total = int(sentences[-1])
     if total == 0:
         return np.zeros(1, np.uint64)
-    begins = sentences[:-1].astype(np.int64)
-    separators = documents[1:].astype(np.int64)  # a sentence that ends here has a separator as its last token
-    ends = sentences[1:].astype(np.int64)
-    begins = _cut_long(begins, ends - np.isin(ends, separators) - begins, room)
-    ends = np.append(begins[1:], total)
-    needed = ends - np.isin(ends, separators)  # where a sample that ends with this piece would end
-    fitting = np.searchsorted(needed, begins + room, side="right")  # first piece that no longer fits
+    begins, ends = cut_long(sentences, documents, room)
+    fitting = np.searchsorted(ends, begins + room, side="right")  # first piece that no longer fits
     if packing == "doc-sentences":
+        separators = documents[1:].astype(np.int64)
         borders = np.searchsorted(begins, separators)  # first piece of the document behind each separator
         fitting = np.minimum(fitting, borders[np.searchsorted(separators, begins, side="right")])
     following = fitting.tolist()

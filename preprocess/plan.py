@@ -2,6 +2,7 @@
 
     WORK/plan.json
     WORK/errors/documents-00000.json           what a task has to say to the user
+    WORK/cuts.json                             where shards begin
     WORK/shards/00000.json                     counts of a finished shard
     WORK/corpus/                               the corpus itself; renamed into place at the end
 
@@ -12,6 +13,8 @@ and one folder a stage (`preprocess.stages`), in which each unit of input has it
     tokenizer/unit-00000.parquet               sentences for training the tokenizer
     tokenizer/tokenizer/                       the tokenizer
     tokens/unit-00000.{tokens,sentences,json}  encoded documents, in the unit's order
+    tokens/unit-00000.parquet                  where each lies in them
+    tokens/bins-00000.parquet                  how many tokens fall to which part of the shards
 
 Tasks talk through these files, so only keys and positions pass through Beam. Each file appears whole (written aside,
 then renamed) and has the same bytes whoever writes it, so a task that runs twice does no harm.

@@ -121,6 +121,7 @@ def make_shards(plan: Plan, options: PipelineOptions) -> None:
     folder.mkdir()
     plan.corpus.mkdir()
     plan.save()
+    sink.cut_shards(plan)
     keys = [key for split in plan.config.split.names for key in shard_keys(split, plan.config.shards)]
     with progress("packing", len(keys), folder), running(options, plan.work) as pipeline:
         (
@@ -130,6 +131,7 @@ def make_shards(plan: Plan, options: PipelineOptions) -> None:
             | "by shard" >> beam.GroupByKey()
             | "pack" >> beam.Map(sink.write_one_shard, work)
         )
+    plan.raise_first_error()
     for key in keys:
         if not (folder / f"{key:05d}.json").exists():
             sink.write_one_shard((key, ()), work)  # no document fell to it

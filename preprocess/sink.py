@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sentencepiece
 from tokenizers import Tokenizer
 
 from pipeline.errors import DigestError
-from pipeline.files import TEMPORARY, atomic_path, file_sha256, sync_file, write_json
+from pipeline.files import TEMPORARY, atomic_path, file_sha256, read_json, sync_file, write_json
 from pipeline.shards import shard_name, token_dtype, write_shard
 from preprocess import kept, tokenizer
+from preprocess.config import CorpusConfig
 from preprocess.encode import encode
 from preprocess.pack import pack
+from preprocess.pairs import pack_pairs
 from preprocess.plan import Plan
-from preprocess.split import shard_key, shard_keys, shard_of
+from preprocess.split import BINS, bin_of, cut, rank_of, shard_key, shard_keys, shard_of, split_of
 
 EOS = tokenizer.SPECIAL_IDS["eos"]
 COMPARED_CHARACTERS = 10_000  # of each document, by both tokenizers: the fast one is seven times slower
@@ -29,7 +33,7 @@ _SPACE = re.compile(r"\s")
 
 
 class Place(NamedTuple):
-    """Where a document's tokens and sentences lie in the files of its unit, and its rank within a shard (its hash)."""
+    """Where a document's tokens and sentences lie in the files of its unit; its hash ranks it within a shard."""
 
     hash: str
     unit: int
@@ -39,6 +43,7 @@ class Place(NamedTuple):
     sentence_end: int
 
 
+TOKENS_IN_BINS = pa.schema([("split", pa.string()), ("bin", pa.int64()), ("tokens", pa.int64())])
 PLACES = pa.schema(
     [("cluster", pa.string()), ("hash", pa.string()), *((name, pa.int64()) for name in Place._fields[1:])]
 )
@@ -71,10 +76,11 @@ def write_tokens(number: int, work: str, digests: tuple[str, str]) -> int:
 def places(number: int, work: str) -> Iterator[tuple[int, tuple[str, int, int, int, int, int]]]:
     """(shard key, place) for each document of a unit."""
     plan = Plan.load(work)
-    config = plan.config
+    config, cuts = plan.config, read_json(plan.work / "cuts.json")
     table = pq.read_table(plan.file("tokens", number, "parquet"))
-    for cluster, *place in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        yield shard_key(cluster, config.seed, config.split, config.shards), (*place,)
+    for cluster, hash, *place in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        split = split_of(cluster, config.seed, config.split)
+        yield shard_key(split, hash, config.seed, config.shards, cuts[split]), (hash, *place)
 
 
 def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
@@ -100,8 +106,33 @@ def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
     with atomic_path(plan.file("tokens", number, "parquet")) as temporary:
         columns = [list(column) for column in zip(*places, strict=True)] or [[] for _ in PLACES]
         pq.write_table(pa.table(columns, schema=PLACES), temporary)
+    _write_bins(number, plan, places)
     result = {"documents": len(places), "tokens": tokens, "sentences": sentences, "mismatches": int(mismatches)}
     write_json(plan.file("tokens", number, "json"), result)
+
+
+def _write_bins(number: int, plan: Plan, places: list[tuple[Any, ...]]) -> None:
+    """Write how many tokens of the unit lie in which bin of ranks, by split: shards are cut by it."""
+    seed, tokens = plan.config.seed, Counter[tuple[str, int]]()
+    for cluster, *fields in places:
+        place = Place(*fields)
+        tokens[split_of(cluster, seed, plan.config.split), bin_of(place.hash, seed)] += place.token_end - place.token
+    rows = [{"split": split, "bin": bin, "tokens": count} for (split, bin), count in sorted(tokens.items())]
+    with atomic_path(plan.file("tokens", number, "parquet", "bins")) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, TOKENS_IN_BINS), temporary)
+
+
+def cut_shards(plan: Plan) -> None:
+    """Write at which bins of ranks shards begin (`preprocess.split.cut`) for the tasks that need it."""
+    tokens = {split: np.zeros(BINS, np.int64) for split in plan.config.split.names}
+    for unit in plan.units:
+        table = pq.read_table(plan.file("tokens", unit.number, "parquet", "bins"))
+        for split, totals in tokens.items():
+            of_split = table.filter(pc.equal(table["split"], split))
+            totals[of_split["bin"].to_numpy()] += of_split["tokens"].to_numpy()
+    shards = plan.config.shards
+    cuts = {split: cut(totals, len(shard_keys(split, shards))) for split, totals in tokens.items()}
+    write_json(plan.work / "cuts.json", cuts)
 
 
 def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint64]]]:
@@ -122,12 +153,32 @@ def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str
     )
 
 
+def _packed(
+    index: dict[str, npt.NDArray[np.uint64]], length: int, config: CorpusConfig, shard: str
+) -> tuple[str, npt.NDArray[np.uint64], int, int]:
+    """(name, array) of a shard's samples for one length, their number, and how many positions are no `<pad>`."""
+    if config.packing == "segment-pair":
+        pairs = pack_pairs(index["sentences"], index["documents"], length, config.seed, shard)
+        filled = (pairs[:, 1::2] - pairs[:, ::2]).sum() + 3 * len(pairs)
+        return f"pairs.{length}", pairs, len(pairs), int(filled)
+    samples = pack(index["sentences"], index["documents"], length, config.packing)
+    ends = samples[1:].astype(np.int64) - np.isin(samples[1:], index["documents"])
+    filled = (ends - samples[:-1].astype(np.int64) + 2).sum()
+    return f"samples.{length}", samples, len(samples) - 1, int(filled)
+
+
 def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, int]]], work: str) -> int:
-    """Write one shard, its documents in the order of their hashes, packed for every length; returns its key."""
+    """Write one shard, its documents in the order of their ranks, packed for every length; returns its key."""
     plan = Plan.load(work)
-    key = group[0]
+    with plan.reporting("shards", group[0]):
+        _write_one_shard(group[0], [Place(*place) for place in group[1]], plan)
+    return group[0]
+
+
+def _write_one_shard(key: int, places: list[Place], plan: Plan) -> None:
     split, shard, shards = shard_of(key, plan.config.shards)
-    tokens, index = _gather(sorted(Place(*place) for place in group[1]), plan)
+    places.sort(key=lambda place: (rank_of(place.hash, plan.config.seed), place))
+    tokens, index = _gather(places, plan)
     result: dict[str, Any] = {
         "documents": len(index["documents"]) - 1,
         "sentences": len(index["sentences"]) - 1,
@@ -135,13 +186,11 @@ def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, in
         "samples": {},
         "filled": {},
     }
-    for length in plan.config.sequence_lengths:
-        samples = pack(index["sentences"], index["documents"], length, plan.config.packing)
-        ends = samples[1:].astype(np.int64) - np.isin(samples[1:], index["documents"])
-        result["samples"][str(length)] = len(samples) - 1
-        result["filled"][str(length)] = int((ends - samples[:-1].astype(np.int64) + 2).sum())
-        index[f"samples.{length}"] = samples
     name = shard_name(split, shard, shards)
+    for length in plan.config.sequence_lengths:
+        array, samples, count, filled = _packed(index, length, plan.config, name)
+        result["samples"][str(length)], result["filled"][str(length)] = count, filled
+        index[array] = samples
     aside = plan.corpus / f"{TEMPORARY}{os.getpid()}-{name}"
     aside.mkdir(exist_ok=True)
     for file in write_shard(aside, name, tokens, index):
@@ -149,7 +198,6 @@ def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, in
         (aside / file).replace(plan.corpus / file)
     aside.rmdir()
     write_json(plan.work / "shards" / f"{key:05d}.json", result)
-    return key
 
 
 def shard_results(plan: Plan, split: str) -> Iterator[Path]:

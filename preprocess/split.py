@@ -1,8 +1,18 @@
-"""Where a document goes: split and shard, from its content hash and the seed alone; on any machine, in any order."""
+"""Where a document goes: split and shard, from content hashes and the seed alone; on any machine, in any order.
+
+The shards of a split are contiguous ranges of the documents' ranks (64 bits from content hash and seed), cut so that
+each has as many tokens. Where to cut is found from a histogram of tokens over ranks: nothing has to be sorted.
+"""
 
 import hashlib
+from bisect import bisect_right
+
+import numpy as np
+import numpy.typing as npt
 
 from preprocess.config import ShardsConfig, SplitConfig
+
+BINS = 2**22  # of ranks: with 10,000 shards, a bin is a quarter of a percent of one
 
 
 def _uniform(hash: str, seed: int) -> tuple[float, int]:
@@ -22,12 +32,42 @@ def split_of(hash: str, seed: int, split: SplitConfig) -> str:
     return "test" if draw < split.valid + split.test else "train"
 
 
-def shard_key(hash: str, seed: int, split: SplitConfig, shards: ShardsConfig) -> int:
-    """The shard of a document as one number: train shards first, then those of valid and of test (see `shard_of`)."""
-    bits = _uniform(hash, seed)[1]
-    name = split_of(hash, seed, split)
-    before = {"train": 0, "valid": shards.train, "test": shards.train + shards.valid}[name]
-    return before + bits % int(getattr(shards, name))
+def rank_of(hash: str, seed: int) -> int:
+    """A document's place among all, 64 bits: shards are ranges of it, and documents lie in its order."""
+    return _uniform(hash, seed)[1]
+
+
+def bin_of(hash: str, seed: int) -> int:
+    """The bin of a document's rank; no shard begins within one."""
+    return rank_of(hash, seed) // (2**64 // BINS)
+
+
+def cut(tokens: npt.NDArray[np.int64], shards: int) -> list[int]:
+    """The bins at which the second and the further shards begin.
+
+    Args:
+        tokens: of each bin, (BINS,).
+        shards: N.
+
+    Returns:
+        N − 1 bins, each border as near to its share of the tokens as the bins allow: a shard holds an Nth of them, give
+        or take the largest bin. In a small corpus a bin holds one document.
+    """
+    before = np.append(0, np.cumsum(tokens))
+    shares = np.arange(1, shards) * int(before[-1]) // shards
+    above = np.searchsorted(before, shares)
+    below = np.maximum(above - 1, 0)
+    nearer = np.where(before[above] - shares < shares - before[below], above, below)
+    return [int(border) for border in nearer]
+
+
+def shard_key(split: str, hash: str, seed: int, shards: ShardsConfig, cuts: list[int]) -> int:
+    """The shard of a document as one number: train shards first, then those of valid and of test (see `shard_of`).
+
+    Args:
+        cuts: of the split, see `cut`.
+    """
+    return shard_keys(split, shards)[bisect_right(cuts, bin_of(hash, seed))]
 
 
 def shard_of(key: int, shards: ShardsConfig) -> tuple[str, int, int]:

@@ -4,13 +4,13 @@ import json
 import random
 from pathlib import Path
 
-from preprocess.config import CorpusConfig
+from preprocess.config import CorpusConfig, Packing
 from preprocess.run import run
 
 SYLLABLES = ("ba", "do", "ke", "li", "mo", "nu", "pa", "ri", "so", "tu")
 
 
-def text_corpus(folder: Path, vocab_size: int = 320) -> Path:
+def text_corpus(folder: Path, vocab_size: int = 320, packing: Packing = "full-sentences") -> Path:
     """FOLDER/corpus, packed for 32 tokens in two train shards, from sixty short documents of invented words."""
     draw = random.Random(0)
     words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 4))) for _ in range(300)]
@@ -25,6 +25,7 @@ def text_corpus(folder: Path, vocab_size: int = 320) -> Path:
         "split": {"valid": 0.2},
         "tokenizer": {"vocab_size": vocab_size},
         "sequence_lengths": [32],
+        "packing": packing,
         "shards": {"train": 2, "valid": 1},
     }
     return run(CorpusConfig.model_validate_json(json.dumps(config)))

@@ -43,6 +43,7 @@ def tiny_corpus(
         "kind": KIND,
         "format": FORMAT,
         "tokenizer": {"vocab_size": vocab_size, "special_ids": SPECIAL_IDS, "fingerprint": digest_of(vocab_size)},
+        "packing": "full-sentences",
         "sequence_lengths": [sequence_length],
         "splits": splits,
         "files": describe_files(folder, names),

@@ -8,6 +8,7 @@ import pytest
 from launch import plan
 from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
+from pipeline.files import MANIFEST, read_json, seal, write_json
 from pipeline.model import MaskedLM
 from pipeline.pretrain_config import ModelConfig, PretrainConfig
 from tests.conftest import flip_byte
@@ -43,6 +44,13 @@ def test_a_sound_run_passes_on_any_number_of_ranks(pretrain_yaml: Path) -> None:
     for world_size, accumulated in ((1, 8), (2, 4), (8, 1)):
         _, geometry = plan.check(load_config(PretrainConfig, pretrain_yaml), world_size)
         assert geometry.gradient_accumulation_steps == accumulated
+
+
+def test_segment_pairs_are_refused(pretrain_yaml: Path, corpus: Path) -> None:
+    manifest = read_json(corpus / MANIFEST)
+    write_json(corpus / MANIFEST, seal({**manifest, "packing": "segment-pair"}))
+    with pytest.raises(InputError, match="packing: found segment-pair; accepted here: full-sentences, doc-sentences"):
+        plan.check(load_config(PretrainConfig, pretrain_yaml), 1)
 
 
 @pytest.mark.parametrize(

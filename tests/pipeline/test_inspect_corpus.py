@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.errors import DigestError, InputError
 from pipeline.inspect_corpus import TOKENIZER, parts_of, print_sample, print_stats
+from pipeline.pairs import Pairs
 from pipeline.shards import Corpus
 from tests.conftest import flip_byte
 from tests.text import text_corpus
@@ -52,13 +53,23 @@ def test_a_sample_is_shown_as_text_ids_and_pieces(real: Path) -> None:
     assert len(text.split("pieces:")) == len(parts) + 1
 
 
+def test_a_pair_is_shown_as_its_segments(tmp_path: Path) -> None:
+    corpus = Corpus(text_corpus(tmp_path, packing="segment-pair"))
+    labels = Pairs(corpus, "train", 32).read(np.arange(20)).next_sentence_label
+    for label, says in ((0, "B follows A"), (1, "B is of another document")):
+        text = printed(print_sample, corpus, "train", 32, int(np.flatnonzero(labels == label)[0]))
+        assert says in text
+        assert text.count("pieces:") == 2
+    assert "packing: segment-pair" in printed(print_stats, corpus)
+
+
 @pytest.mark.parametrize(
     ("split", "length", "sample", "complaint"),
     [
         ("tarin", 16, 0, "split: found 'tarin'; accepted: train, valid"),
         ("train", 17, 0, "not packed for sequences of 17 tokens; it has 16"),
-        ("train", 16, 10**6, "no sample 1000000 in train; it has 0 to"),
-        ("valid", 16, -1, "no sample -1 in valid; it has 0 to"),
+        ("train", 16, 10**6, "no sample 1000000; there are 0 to"),
+        ("valid", 16, -1, "no sample -1; there are 0 to"),
     ],
 )
 def test_what_is_not_there(corpus: Path, split: str, length: int, sample: int, complaint: str) -> None:

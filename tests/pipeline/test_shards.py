@@ -55,8 +55,9 @@ def write_corpus(folder: Path, shards: list[Documents], length: int, vocab_size:
 def publish(folder: Path, names: list[str], shards: int, lengths: list[int], vocab_size: int) -> None:
     manifest: dict[str, Any] = {
         "kind": "corpus",
-        "format": 1,
+        "format": 2,
         "tokenizer": {"vocab_size": vocab_size, "special_ids": SPECIAL_IDS, "fingerprint": "f"},
+        "packing": "full-sentences",
         "sequence_lengths": lengths,
         "splits": {split: {"shards": shards} for split in ("train", "valid")},
         "files": describe_files(folder, names),

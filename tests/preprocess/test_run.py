@@ -19,9 +19,11 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import DigestError, InputError
 from pipeline.files import TEMPORARY, file_sha256
+from pipeline.pairs import Pairs
 from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import sink
 from preprocess.run import run
+from tests.conftest import flip_byte
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
 
 
@@ -83,6 +85,44 @@ def test_samples_read_back_to_all_tokens(corpus: Path, split: str, length: int) 
     assert (rows[:, 0] == 0).all()
     ordinary = int((rows > 4).sum())
     assert ordinary == summary["tokens"] - summary["documents"]
+
+
+def test_shards_of_a_split_are_ranges_of_ranks_with_as_many_tokens(corpus: Path) -> None:
+    opened = Corpus(corpus)
+    for split in ("train", "valid"):
+        summary = opened.manifest["splits"][split]
+        shards = [Shard.open(corpus, name, np.dtype("<u2")) for name in opened.shard_names(split)]
+        sizes = [len(shard.tokens) for shard in shards]
+        longest = max(int(np.diff(shard.index["documents"]).max()) for shard in shards)
+        assert summary["shard_tokens"] == {"min": min(sizes), "max": max(sizes)}
+        assert all(abs(size - summary["tokens"] / len(sizes)) <= longest for size in sizes)
+
+
+def test_damage_to_a_shard_is_named_with_its_bytes(corpus: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(corpus, tmp_path / "copy")
+    for name in ("train-00001-of-00003.tokens", "valid-00000-of-00002.index"):
+        size = (copy / name).stat().st_size
+        flip_byte(copy / name, size // 2)
+        with pytest.raises(DigestError, match=rf"{name}: SHA-256 .* damaged within bytes 0 to {size - 1}$"):
+            Corpus(copy).verify()
+        flip_byte(copy / name, size // 2)
+
+
+def test_segment_pairs(raw: Path, tmp_path: Path) -> None:
+    config = small_config(raw, tmp_path / "corpus", packing="segment-pair", shards={"train": 2, "valid": 1})
+    opened = Corpus(run(config))
+    opened.verify()
+    for split, length in itertools.product(("train", "valid"), (32, 64)):
+        pairs, summary = Pairs(opened, split, length), opened.manifest["splits"][split]
+        ids, types, labels = pairs.read(np.arange(len(pairs)))
+        assert len(pairs) == summary["samples"][str(length)]
+        assert summary["fill_rate"][str(length)] == pytest.approx(float((ids != 1).mean()), abs=1e-6)
+        assert ((ids == 2).sum(1) == 2).all(), "no separator of a document is in a segment"
+        assert 0.25 < labels.mean() < 0.85
+        assert (types.sum(1) >= 2).all()
+    with pytest.raises(InputError, match=r"shards: valid-0000\d-of-00002 has one document.*give fewer shards"):
+        run(small_config(raw, tmp_path / "sparse", packing="segment-pair"))
+    assert not (tmp_path / "sparse").exists()
 
 
 def test_manifest_says_where_it_comes_from_and_holds_no_path(corpus: Path, raw: Path) -> None:

@@ -1,7 +1,9 @@
 """Splits, shards and duplicates follow from content alone."""
 
+import itertools
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from preprocess.config import FilterConfig, ShardsConfig, SplitConfig
 from preprocess.dedup import Claim, content_hash, key_of, losers
 from preprocess.filters import refuse
-from preprocess.split import shard_key, shard_keys, shard_of, split_of
+from preprocess.split import BINS, bin_of, cut, rank_of, shard_key, shard_keys, shard_of, split_of
 
 HASHES = [content_hash(str(number)) for number in range(4000)]
 
@@ -30,16 +32,37 @@ def test_split_takes_its_fraction_and_a_larger_one_only_adds() -> None:
 
 def test_shards_are_even_and_of_the_split() -> None:
     shards, split = ShardsConfig(train=3, valid=2, test=1), SplitConfig(valid=0.3, test=0.2)
+    tokens = {name: np.zeros(BINS, np.int64) for name in split.names}
+    for number, hash in enumerate(HASHES):
+        tokens[split_of(hash, 1, split)][bin_of(hash, 1)] += 100 + number % 100
+    cuts = {name: cut(tokens[name], len(shard_keys(name, shards))) for name in split.names}
     counts = dict.fromkeys(range(6), 0)
-    for hash in HASHES:
-        key = shard_key(hash, 1, split, shards)
-        counts[key] += 1
-        assert shard_of(key, shards)[0] == split_of(hash, 1, split)
-    assert all(500 < counts[key] < 900 for key in counts)
+    ranks: dict[int, list[int]] = {key: [] for key in range(6)}
+    for number, hash in enumerate(HASHES):
+        name = split_of(hash, 1, split)
+        key = shard_key(name, hash, 1, shards, cuts[name])
+        counts[key] += 100 + number % 100
+        assert shard_of(key, shards)[0] == name
+        ranks[key].append(rank_of(hash, 1))
+    for name in split.names:
+        keys = shard_keys(name, shards)
+        assert all(abs(counts[key] * len(keys) / tokens[name].sum() - 1) < 0.01 for key in keys)
+    assert max(ranks[0]) < min(ranks[1]) <= max(ranks[1]) < min(ranks[2]), "shards are ranges of ranks"
     assert [shard_of(key, shards) for key in (0, 2, 3, 4, 5)] == [
         ("train", 0, 3), ("train", 2, 3), ("valid", 0, 2), ("valid", 1, 2), ("test", 0, 1)
     ]  # fmt: skip
     assert [list(shard_keys(name, shards)) for name in split.names] == [[0, 1, 2], [3, 4], [5]]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 9))
+def test_a_shard_has_its_share_give_or_take_a_bin(tokens: list[int], shards: int) -> None:
+    cuts = cut(np.array(tokens), shards)
+    assert cuts == sorted(cuts)
+    assert len(cuts) == shards - 1
+    borders = [0, *cuts, len(tokens)]
+    sizes = [sum(tokens[begin:end]) for begin, end in itertools.pairwise(borders)]
+    assert sum(sizes) == sum(tokens)
+    assert all(abs(size - sum(tokens) / shards) <= max(tokens) + 1 for size in sizes)
 
 
 def test_content_hash_is_blind_to_case_and_spacing_only() -> None:
