@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ def progress(stage: str, total: int, folder: Path, pattern: str = "*.json") -> I
     console = Console(stderr=True, file=sys.stderr)
     if not console.is_terminal:
         print(f"{stage}: {total} to do", file=sys.stderr, flush=True)
+        begin = time.monotonic()
         yield
-        print(f"{stage}: {_finished(folder, pattern)} of {total} done", file=sys.stderr, flush=True)
+        seconds = time.monotonic() - begin
+        print(f"{stage}: {_finished(folder, pattern)} of {total} done in {seconds:.1f} s", file=sys.stderr, flush=True)
         return
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done = threading.Event()

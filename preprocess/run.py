@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable, work_folder, write_bytes, write_json
 from pipeline.shards import Corpus
-from preprocess import documents, kept, manifest, near, sample, sink, sources
+from preprocess import documents, kept, manifest, near, sample, sink, sources, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.filters import RULES
@@ -110,7 +110,7 @@ def make_tokens(plan: Plan, options: PipelineOptions) -> None:
         (
             pipeline
             | beam.Create(range(len(plan.units)))
-            | "encode" >> beam.Map(sink.write_tokens, str(plan.work), digests)
+            | "encode" >> beam.Map(tokens.write_tokens, str(plan.work), digests)
         )
     plan.raise_first_error()
 

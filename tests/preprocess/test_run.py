@@ -21,7 +21,7 @@ from pipeline.errors import DigestError, InputError
 from pipeline.files import TEMPORARY, file_sha256
 from pipeline.pairs import Pairs
 from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
-from preprocess import sink
+from preprocess import tokens
 from preprocess.run import run
 from tests.conftest import flip_byte
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
@@ -285,8 +285,8 @@ def test_outputs_that_cannot_be_made(raw: Path, tmp_path: Path, name: str) -> No
 
 
 def test_a_digest_error_in_a_task_is_one(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_tokens = sink.write_tokens
-    monkeypatch.setattr(sink, "write_tokens", lambda n, work, digests: write_tokens(n, work, ("0" * 64, digests[1])))
+    write_tokens = tokens.write_tokens
+    monkeypatch.setattr(tokens, "write_tokens", lambda n, work, digests: write_tokens(n, work, ("0" * 64, digests[1])))
     with pytest.raises(DigestError, match=r"^[^\n]*spm\.model: SHA-256 \w+, expected 0+$"):
         run(small_config(raw, tmp_path / "corpus"))
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.stages"]
