@@ -17,6 +17,7 @@ class _Source(Config):
     attribution: str = ""
     license: str = ""
     min_documents: int = Field(default=1, ge=0)  # fewer, after cleaning and filters, stop the run: a path may be wrong
+    min_tokens: int = Field(default=0, ge=0)  # fewer, without duplicates, stop the run before anything is packed
 
     @model_validator(mode="after")
     def _named(self) -> "_Source":

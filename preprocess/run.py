@@ -165,6 +165,7 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         _check_splits(plan)
         plan = stage("tokenizer", plan, partial(make_tokenizer, options=options))
         plan = stage("tokens", plan, partial(make_tokens, options=options))
+        _check_tokens(plan)
         make_shards(plan, options)
         manifest.verify_counts(plan)
         _finish(plan)
@@ -253,6 +254,19 @@ def _check_source(plan: Plan, source: Source) -> None:
             f"{plan.config.output}: source {source.name!r} yields {accepted} documents, its min_documents is"
             f" {source.min_documents}"
         )
+
+
+def _check_tokens(plan: Plan) -> None:
+    """Stop when a source yields too few tokens."""
+    tokens = dict.fromkeys((source.name for source in plan.config.sources), 0)
+    for unit, result in zip(plan.units, plan.results("tokens"), strict=True):
+        tokens[unit.source] += result["tokens"]
+    for source in plan.config.sources:
+        if tokens[source.name] < source.min_tokens:
+            raise InputError(
+                f"{plan.config.output}: source {source.name!r} yields {tokens[source.name]} tokens, its min_tokens is"
+                f" {source.min_tokens}"
+            )
 
 
 def _example(plan: Plan, rule: str) -> str:

@@ -71,7 +71,7 @@ def settings(config: CorpusConfig) -> dict[str, Any]:
             "output": True,
             "stages": True,
             "dead_letters": True,
-            "sources": {"__all__": {"paths", "range_bytes", "min_documents"}},
+            "sources": {"__all__": {"paths", "range_bytes", "min_documents", "min_tokens"}},
         },
     )
     values["sources"].sort(key=lambda source: source["name"])

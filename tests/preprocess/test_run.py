@@ -310,6 +310,19 @@ def test_sources_that_yield_too_little(raw: Path, tmp_path: Path) -> None:
     fails(raw, tmp_path, message, dead_letters={"max_share": 0.1})
 
 
+def test_a_source_that_yields_too_few_tokens(raw: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("".join(json.dumps({"text": prose(n % 20)}) + "\n" for n in range(40)))
+    source = {"type": "jsonl", "paths": [str(lines)], "min_tokens": 10**6}
+    with pytest.raises(InputError, match=r"source 'jsonl' yields \d+ tokens, its min_tokens is 1000000$") as caught:
+        run(small_config(raw, tmp_path / "corpus", sources=[source]))
+    found = int(re.findall(r"yields (\d+)", str(caught.value))[0])
+    fails(raw, tmp_path, f"yields {found} tokens", sources=[{**source, "min_tokens": found + 1}])
+    manifest = Corpus(run(small_config(raw, tmp_path / "corpus", sources=[{**source, "min_tokens": found}]))).manifest
+    assert sum(split["tokens"] for split in manifest["splits"].values()) == found
+    assert manifest["counts"]["duplicates"] == 20
+
+
 def test_with_doc_sentences_no_sample_crosses_a_border(corpus: Path, raw: Path, tmp_path: Path) -> None:
     packed = Corpus(run(small_config(raw, tmp_path / "corpus", packing="doc-sentences")))
     for split in ("train", "valid"):
@@ -323,7 +336,7 @@ def test_with_doc_sentences_no_sample_crosses_a_border(corpus: Path, raw: Path, 
 
 def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Path) -> None:
     again = small_config(raw, tmp_path / "corpus", dead_letters={"max_share": 0.2})
-    sources = [source.model_copy(update={"min_documents": 2}) for source in again.sources]
+    sources = [source.model_copy(update={"min_documents": 2, "min_tokens": 3}) for source in again.sources]
     assert digests(run(again.model_copy(update={"sources": sources}))) == digests(corpus)
 
 
