@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path
 from preprocess import kept, tokenizer
+from preprocess.config import CorpusConfig
 from preprocess.plan import Plan
 from preprocess.sentences import sentences
 from preprocess.split import split_of
@@ -28,36 +29,49 @@ def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
         yield int.from_bytes(digest, "big")
 
 
+def threshold(config: CorpusConfig, characters: int) -> int:
+    """The draw under which a sentence of a corpus of so many characters is kept.
+
+    A little more than the bound is, so that cutting at the bound leaves it full.
+    """
+    return min(2**64, int(2**64 * 1.05 * config.tokenizer.sample_characters / characters))
+
+
 def write_sample(number: int, work: str) -> tuple[int, int]:
     """Write the drawn sentences of one unit; returns (0, unit)."""
     plan = Plan.load(work)
-    # a little above the bound, so that cutting at the bound leaves it full
-    threshold = min(2**64, int(2**64 * 1.05 * plan.config.tokenizer.sample_characters / kept.characters(plan)))
+    below = threshold(plan.config, kept.characters(plan))
     rows = [
         {"draw": draw, "sentence": sentence}
         for row in kept.kept(plan, number)
         if split_of(row["cluster"], plan.config.seed, plan.config.split) == "train"
-        for sentence, draw in _draw_sentences(row["text"], row["hash"], plan.config.seed)
-        if draw < threshold
+        for sentence, draw in draw_sentences(row["text"], row["hash"], plan.config.seed)
+        if draw < below
     ]
     with atomic_path(plan.file("tokenizer", number, "parquet")) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
     return 0, number
 
 
-def _draw_sentences(text: str, hash: str, seed: int) -> Iterable[tuple[str, int]]:
+def draw_sentences(text: str, hash: str, seed: int) -> Iterable[tuple[str, int]]:
+    """(sentence, draw) for each sentence of a document."""
     found = sentences(text)
     return zip(found, _draws(seed, hash, len(found)), strict=True)
 
 
 def gather(paths: Iterable[Path], bound: int) -> list[str]:
-    """The drawn sentences of all units in the order of their draws, at most `bound` characters of them."""
+    """The drawn sentences of all units, see `choose`."""
     rows: list[tuple[int, str]] = []
     for path in paths:
         table = pq.read_table(path)
         rows += zip(table["draw"].to_pylist(), table["sentence"].to_pylist(), strict=True)
+    return choose(rows, bound)
+
+
+def choose(drawn: Iterable[tuple[int, str]], bound: int) -> list[str]:
+    """Sentences in the order of their draws, at most `bound` characters of them."""
     gathered, characters = [], 0
-    for _, sentence in sorted(rows):
+    for _, sentence in sorted(drawn):
         if len(sentence.encode()) > tokenizer.MAX_SENTENCE_BYTES:
             continue
         characters += len(sentence)

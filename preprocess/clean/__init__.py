@@ -21,4 +21,6 @@ def clean(text: str, markup: Markup, form: Literal["NFC", "NFKC"]) -> str:
         text = markdown.clean(text)
     elif markup == "book":
         text = gutenberg.clean(text)
+    else:
+        return text
     return unicode.normalise(text, form)  # again: entities and removed markup leave characters and spaces behind

@@ -1,0 +1,1 @@
+"""Preprocessing beside three peers on the same text: see `__main__`."""

@@ -1,0 +1,213 @@
+"""Preprocessing on two processes beside peers that read the same text; whole commands, alternating, medians of ratios.
+
+    python -m benchmarks.preprocess [--megabytes 138] [--near-megabytes 10] [--rounds 3] [FILE…]
+
+FILEs are plain text or `<doc>` files; without any, the demo's plays are repeated. The sides:
+
+    ours            kilobatch preprocess, exact duplicates dropped, --direct_running_mode=multi_processing
+    plain           a script of two processes that calls the same functions and writes the same shards
+    datasets.map    run_mlm's tokenising and grouping alone, with our tokenizer
+    ours, near      kilobatch preprocess with dedup.near, on the first --near-megabytes
+    datatrove       its MinHash pipeline alone, on the same
+
+and what each stage of ours takes, and the largest worker process at the whole and at half of the text.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.preprocess import texts
+
+WORKERS = 2
+BEAM = ["--", "--direct_running_mode=multi_processing", f"--direct_num_workers={WORKERS}"]
+STAGE = re.compile(r"^(.+): \d+ of \d+ done in ([\d.]+) s$", re.M)
+
+
+@dataclass(frozen=True)
+class Ran:
+    seconds: float
+    largest: int  # bytes that the largest process held
+    stages: dict[str, float]
+
+
+def command(module: str, *arguments: str) -> Ran:
+    """Run a module as a process; a thread watches the memory of its process tree."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    largest, done = [0], threading.Event()
+
+    def watch() -> None:
+        root = psutil.Process(process.pid)
+        while not done.wait(0.05):
+            try:
+                largest[0] = max(largest[0], *(p.memory_info().rss for p in [root, *root.children(recursive=True)]))
+            except psutil.NoSuchProcess:
+                continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    errors = process.communicate()[1]
+    seconds = time.perf_counter() - begin
+    done.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{module} failed:\n{errors[-3000:]}")
+    return Ran(seconds, largest[0], {name: float(value) for name, value in STAGE.findall(errors)})
+
+
+@dataclass
+class Bench:
+    """One folder of text and where the sides write."""
+
+    folder: Path
+    name: str
+    near: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        return [str(path) for path in sorted((self.folder / self.name).iterdir())]
+
+    def config(self, output: Path) -> Path:
+        values = {
+            "output": str(output),
+            "sources": [{"type": "jsonl", "paths": self.files}],
+            "dedup": {"near": {} if self.near else None},
+            "tokenizer": {"vocab_size": 8192, "sample_characters": 10_000_000},
+            "sequence_lengths": [128, 512],
+        }
+        path = self.folder / f"{self.name}.yaml"
+        path.write_text(json.dumps(values))  # JSON is YAML
+        return path
+
+    def fresh(self, name: str) -> Path:
+        output = self.folder / f"out-{self.name}-{name}"
+        shutil.rmtree(output, ignore_errors=True)
+        return output
+
+    def ours(self) -> Ran:
+        return command("launch.cli", "preprocess", str(self.config(self.fresh("ours"))), *BEAM)
+
+    def plain(self) -> Ran:
+        output = self.fresh("plain")
+        ran = command("benchmarks.preprocess.plain", str(self.config(output)))
+        for path in output.iterdir():
+            same = (self.folder / f"out-{self.name}-ours" / path.name).read_bytes() == path.read_bytes()
+            assert same, f"{path.name}: the plain script wrote other bytes"
+        return ran
+
+    def run_mlm(self) -> Ran:
+        tokenizer = self.folder / f"out-{self.name}-ours" / "tokenizer"
+        return command("benchmarks.preprocess.run_mlm", str(tokenizer), str(self.fresh("run_mlm")), *self.files)
+
+    def datatrove(self) -> Ran:
+        texts = str(self.folder / self.name)
+        return command("benchmarks.preprocess.datatrove_minhash", str(self.fresh("datatrove")), texts)
+
+
+def show(console: Console, size: int, rows: dict[str, list[Ran]]) -> None:
+    table = Table("side", "MB/s", "seconds", "largest process, MB")
+    for name, rounds in rows.items():
+        seconds = median(ran.seconds for ran in rounds)
+        largest = max(ran.largest for ran in rounds) / 1e6
+        table.add_row(name, f"{size / 1e6 / seconds:.2f}", f"{seconds:.1f}", f"{largest:,.0f}")
+    console.print(table)
+
+
+def show_stages(console: Console, size: int, rounds: list[Ran]) -> None:
+    table = Table("stage of ours", "seconds", "share", "MB/s")
+    whole = median(ran.seconds for ran in rounds)
+    for name in rounds[0].stages:
+        seconds = median(ran.stages[name] for ran in rounds)
+        table.add_row(name, f"{seconds:.1f}", f"{seconds / whole:.0%}", f"{size / 1e6 / max(seconds, 0.01):.1f}")
+    console.print(table)
+
+
+def ratio(mine: list[Ran], theirs: list[Ran]) -> float:
+    return median(their.seconds / my.seconds for my, their in zip(mine, theirs, strict=True))
+
+
+def without_training(ran: Ran) -> Ran:
+    return Ran(ran.seconds - ran.stages["training the tokenizer"], ran.largest, ran.stages)
+
+
+def exact(folder: Path, size: int, rounds: int, console: Console) -> None:
+    bench = Bench(folder, "texts")
+    rows: dict[str, list[Ran]] = {"ours": [], "plain": [], "datasets.map": []}
+    for _ in range(rounds):
+        rows["ours"].append(bench.ours())
+        rows["plain"].append(bench.plain())
+        rows["datasets.map"].append(bench.run_mlm())
+    show(console, size, rows)
+    show_stages(console, size, rows["ours"])
+    console.print(f"beside the plain script: {ratio(rows['ours'], rows['plain']):.2f} × its MB/s (asked: 0.70)")
+    trained = [without_training(ran) for ran in rows["ours"]]
+    console.print(
+        f"beside datasets.map: {ratio(rows['ours'], rows['datasets.map']):.1f} × its MB/s, and"
+        f" {ratio(trained, rows['datasets.map']):.1f} × without training the tokenizer (asked: 3)"
+    )
+    half = Bench(folder, "half").ours()
+    largest = max(ran.largest for ran in rows["ours"])
+    console.print(
+        f"largest process: {largest / 1e6:,.0f} MB (asked: 2,000);"
+        f" {(largest - half.largest) / (size / 2):+.2f} bytes a further byte of text (asked: 2.5)"
+    )
+
+
+def near(folder: Path, size: int, rounds: int, console: Console) -> None:
+    bench = Bench(folder, "near", near=True)
+    rows: dict[str, list[Ran]] = {"ours, near": [], "datatrove": []}
+    for _ in range(rounds):
+        rows["ours, near"].append(bench.ours())
+        rows["datatrove"].append(bench.datatrove())
+    show(console, size, rows)
+    show_stages(console, size, rows["ours, near"])
+    stage = median(ran.stages["finding near-duplicates"] for ran in rows["ours, near"])
+    console.print(
+        f"beside datatrove's MinHash: the whole of ours {ratio(rows['ours, near'], rows['datatrove']):.1f} × its MB/s"
+        f" (asked: 3), its stage alone {median(ran.seconds for ran in rows['datatrove']) / stage:.0f} ×"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--megabytes", type=float, default=138)
+    parser.add_argument("--near-megabytes", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    console = Console(highlight=False, width=110)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = (("texts", 1.0), ("half", 0.5), ("near", arguments.near_megabytes / arguments.megabytes))
+        sizes = {}
+        for part, share in parts:
+            (folder / part).mkdir()
+            wanted = arguments.megabytes * share
+            sizes[part] = texts.write(folder / part, arguments.files, wanted, Path("demo/raw"))
+        console.print(f"{sizes['texts'] / 1e6:.0f} MB of text, {WORKERS} processes")
+        exact(folder, sizes["texts"], arguments.rounds, console)
+        if find_spec("datatrove") is None:
+            console.print("datatrove is not installed: pip install 'kilobatch[bench]'")
+            return
+        near(folder, sizes["near"], arguments.rounds, console)
+
+
+if __name__ == "__main__":
+    main()
