@@ -12,6 +12,8 @@ _SIZES = (
     (10_000_000, "1M<n<10M"),
 )
 
+_TOKENIZERS = {"sentencepiece-unigram": "SentencePiece unigram", "sentencepiece-bpe": "SentencePiece BPE"}
+
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|") or "not stated"
@@ -71,8 +73,8 @@ def dataset_card(manifest: dict[str, Any]) -> str:
 # Pretraining corpus
 
 {counts["kept"]:,} documents, cleaned, without exact duplicates{_near(manifest)}.
-Encoded with a SentencePiece unigram tokenizer of {tokenizer["vocab_size"]:,} pieces and packed as in RoBERTa's
-{manifest["config"]["packing"].upper()}.
+Encoded with a {_TOKENIZERS[tokenizer["type"]]} tokenizer of {tokenizer["vocab_size"]:,} pieces
+and packed as in RoBERTa's {manifest["config"]["packing"].upper()}.
 Written by Kilobatch.
 
 Corpus digest: `{manifest["corpus_digest"]}`

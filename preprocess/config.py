@@ -113,10 +113,13 @@ class SplitConfig(Config):
         return ("train", "valid", "test") if self.test else ("train", "valid")
 
 
+SentencePiece = Literal["sentencepiece-unigram", "sentencepiece-bpe"]
+
+
 class TokenizerConfig(Config):
     """SentencePiece training. `threads` is part of the result: sums are added thread by thread."""
 
-    type: Literal["sentencepiece-unigram"] = "sentencepiece-unigram"
+    type: SentencePiece = "sentencepiece-unigram"
     vocab_size: int = Field(default=32_768, ge=300, le=1_000_000)
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1)
     byte_fallback: Literal[True] = True

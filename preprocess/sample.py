@@ -90,5 +90,5 @@ def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
         paths = [plan.file("tokenizer", unit, "parquet") for unit in units]
         model = tokenizer.train(gather(paths, config.tokenizer.sample_characters), config.tokenizer)
         longest = config.sequence_lengths[-1]
-        tokenizer.write_tokenizer(plan.tokenizer, model, config.clean.unicode_form, longest)
+        tokenizer.write_tokenizer(plan.tokenizer, model, config.tokenizer.type, config.clean.unicode_form, longest)
     return len(units)

@@ -1,4 +1,4 @@
-"""Train the SentencePiece model, and write the same tokenizer in Hugging Face's format.
+"""Train a SentencePiece model, unigram or BPE, and write the same tokenizer in Hugging Face's format.
 
 Both give the same ids: SentencePiece normalises nothing (`preprocess.clean.unicode` did), and `tokenizer.json` holds
 that normalisation as its own first step. It is built from the model's pieces and scores, since the stock conversions
@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from pipeline.errors import InputError
 from pipeline.files import write_bytes, write_json
 from preprocess.clean.unicode import INVISIBLE, META
-from preprocess.config import TokenizerConfig
+from preprocess.config import SentencePiece, TokenizerConfig
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 SPECIAL_IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}  # RoBERTa's, but for the mask, which follows them
@@ -27,7 +27,7 @@ _NEVER = -1_000.0  # score of a piece that the text `<0x41>` must not match: byt
 
 
 def train(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
-    """A SentencePiece unigram model, a function of the sentences in their order and of `config`.
+    """A SentencePiece model, a function of the sentences in their order and of `config`.
 
     Raises:
         InputError: too little text for the vocabulary, or a vocabulary too small for the text's characters.
@@ -37,7 +37,7 @@ def train(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
             model_writer=model,
-            model_type="unigram",
+            model_type=config.type.removeprefix("sentencepiece-"),
             vocab_size=config.vocab_size,
             character_coverage=config.character_coverage,
             byte_fallback=True,
@@ -81,13 +81,33 @@ def load(model: bytes) -> sentencepiece.SentencePieceProcessor:
     return processor
 
 
-def fast_tokenizer(processor: sentencepiece.SentencePieceProcessor, unicode_form: str) -> Tokenizer:
-    """The Hugging Face tokenizer with the same pieces: raw text → `<s> … </s>`."""
-    size = processor.get_piece_size()
+def _unigram(pieces: list[str], processor: sentencepiece.SentencePieceProcessor) -> models.Model:
     plain = BYTES.stop
-    scores = [_NEVER] * plain + [processor.get_score(id) for id in range(plain, size)]
-    vocabulary = [(processor.id_to_piece(id), score) for id, score in zip(range(size), scores, strict=True)]
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=SPECIAL_IDS["unk"], byte_fallback=True))
+    scores = [_NEVER] * plain + [processor.get_score(id) for id in range(plain, len(pieces))]
+    vocabulary = list(zip(pieces, scores, strict=True))
+    return models.Unigram(vocabulary, unk_id=SPECIAL_IDS["unk"], byte_fallback=True)
+
+
+def _bpe(pieces: list[str]) -> models.Model:
+    """SentencePiece merges any two pieces that make one, the piece with the smallest id first: so each of its divisions
+    is a merge."""
+    known = set(pieces[BYTES.stop :])
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in pieces[BYTES.stop :]
+        for cut in range(1, len(piece))
+        if piece[:cut] in known and piece[cut:] in known
+    ]
+    ids = {piece: id for id, piece in enumerate(pieces)}
+    return models.BPE(ids, merges, unk_token=SPECIAL_TOKENS["unk"], byte_fallback=True)
+
+
+def fast_tokenizer(
+    processor: sentencepiece.SentencePieceProcessor, kind: SentencePiece, unicode_form: str
+) -> Tokenizer:
+    """The Hugging Face tokenizer with the same pieces: raw text → `<s> … </s>`."""
+    pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
+    tokenizer = Tokenizer(_bpe(pieces) if kind == "sentencepiece-bpe" else _unigram(pieces, processor))
     tokenizer.normalizer = normalizers.Sequence(
         [
             # a text's first word gets its space only if the text's first character was not removed: so put one there
@@ -137,8 +157,9 @@ def tokenizer_config(longest: int) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(folder: Path, model: bytes, unicode_form: str, longest: int) -> None:
+def write_tokenizer(folder: Path, model: bytes, kind: SentencePiece, unicode_form: str, longest: int) -> None:
     """Write `spm.model`, `tokenizer.json` and `tokenizer_config.json`, each atomically."""
-    write_bytes(folder / "tokenizer.json", fast_tokenizer(load(model), unicode_form).to_str(pretty=False).encode())
+    fast = fast_tokenizer(load(model), kind, unicode_form)
+    write_bytes(folder / "tokenizer.json", fast.to_str(pretty=False).encode())
     write_json(folder / "tokenizer_config.json", tokenizer_config(longest))
     write_bytes(folder / "spm.model", model)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from pipeline.files import TEMPORARY, file_sha256
 from pipeline.pairs import Pairs
 from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import tokens
+from preprocess.config import SentencePiece
 from preprocess.run import run
 from tests.conftest import flip_byte
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
@@ -150,7 +151,11 @@ def test_dead_letters_and_card(corpus: Path) -> None:
     assert Corpus(corpus).manifest["corpus_digest"] in card
 
 
-def test_both_tokenizers_agree_on_the_corpus_folder(corpus: Path) -> None:
+@pytest.mark.parametrize("kind", get_args(SentencePiece))
+def test_both_tokenizers_agree_on_the_corpus_folder(raw: Path, tmp_path: Path, kind: str) -> None:
+    settings = {"type": kind, "vocab_size": 400, "sample_characters": 40000}
+    corpus = run(small_config(raw, tmp_path / "corpus", tokenizer=settings))
+    assert Corpus(corpus).manifest["tokenizer"]["mismatching_documents"] == 0
     fast = Tokenizer.from_file(str(corpus / "tokenizer" / "tokenizer.json"))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(corpus / "tokenizer" / "spm.model"))
     assert fast.encode("Bala dede.").ids == [0, *processor.encode("Bala dede."), 2]
@@ -331,7 +336,7 @@ def test_with_doc_sentences_no_sample_crosses_a_border(corpus: Path, raw: Path, 
             assert set(index["documents"].tolist()) <= set(index["samples.32"].tolist())
     assert digests(packed.folder).keys() == digests(corpus).keys()
     card = (packed.folder / "DATASET_CARD.md").read_text()
-    assert "packed as in RoBERTa's\nDOC-SENTENCES" in card
+    assert "packed as in RoBERTa's DOC-SENTENCES" in card
 
 
 def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Path) -> None:
