@@ -92,6 +92,27 @@ def corpus_show(
     print_sample(opened, split, length or opened.sequence_lengths[0], sample, _console())
 
 
+@corpus_app.command("export")
+def corpus_export(
+    corpus: Path,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make", show_default=False)],
+    format: Annotated[str, typer.Option(help="megatron (.bin and .idx) or datasets (Parquet)", show_default=False)],
+    level: Annotated[str, typer.Option(help="sentence, sample or document; see above")] = "",
+    length: Annotated[int, typer.Option(help="tokens a sample; 0: the corpus's shortest")] = 0,
+) -> None:
+    """Write a corpus, verified, in the format of other programs.
+
+    megatron: each sequence is a sentence (for BERT), or with --level document a document (for GPT).
+    datasets: each row is a packed sample of --length tokens, or with --level document a document.
+
+    Example: kilobatch corpus export demo/corpus demo/corpus-hf --format datasets --length 128
+    """
+    from pipeline.export_corpus import export_corpus
+
+    written = export_corpus(corpus, output, format, level, length)
+    print(f"{output}: {corpus} exported" if written else f"{output}: already that export, every file verified")
+
+
 @app.command()
 def pretrain(
     config: ConfigFile,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.files import MANIFEST, describe_files, digest_of, seal, write_json
-from pipeline.shards import FORMAT, KIND, corpus_digest, shard_name, write_shard
+from pipeline.shards import FORMAT, KIND, corpus_digest, shard_name, token_dtype, write_shard
 
 SPECIAL_IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
 
@@ -33,7 +33,7 @@ def tiny_corpus(
                 begins += [*range(first + sequence_length - 2, first + length, sequence_length - 2), first + length + 1]
             index = {"documents": documents, "sentences": documents, f"samples.{sequence_length}": begins}
             arrays = {key: np.array(value, np.uint64) for key, value in index.items()}
-            flat = np.concatenate(tokens).astype("<u2")
+            flat = np.concatenate(tokens).astype(token_dtype(vocab_size))
             names += write_shard(folder, shard_name(split, shard, 2), flat, arrays)
             counts["documents"] += len(documents) - 1
             counts["tokens"] += len(flat)

@@ -72,6 +72,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
         "corpus verify",
         "corpus stats",
         "corpus show",
+        "corpus export",
         "checkpoint list",
         "checkpoint verify",
     ],
