@@ -1,11 +1,13 @@
 """The sentences that the tokenizer is trained on: a deterministic sample of the training split, of bounded size.
 
-A sentence is drawn by the hash of its document, its position and the seed; the hashes below a threshold are kept, and
-of those the smallest up to the bound. So the sample is the same for any order of the units, and is never shuffled.
+A line (a paragraph) is drawn by the hash of its document, its position and the seed; the draws below a threshold are
+kept, and of those the smallest up to the bound, sentence by sentence. So the sample is the same for any order of the
+units, is never shuffled, and only the lines that are drawn are cut into sentences.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +20,13 @@ from preprocess.plan import Plan
 from preprocess.sentences import sentences
 from preprocess.split import split_of
 
-SCHEMA = pa.schema([("draw", pa.uint64()), ("sentence", pa.string())])
+SCHEMA = pa.schema([("draw", pa.uint64()), ("sentences", pa.list_(pa.string()))])
+
+Drawn = tuple[int, list[str]]  # a line's draw and its sentences
 
 
 def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
-    """One 64-bit draw for each of a document's `count` sentences."""
+    """One 64-bit draw for each of a document's `count` lines."""
     key = hashlib.sha256(f"sample:{seed}:{hash}".encode()).digest()
     for position in range(count):
         digest = hashlib.blake2b(position.to_bytes(8, "big"), digest_size=8, key=key).digest()
@@ -30,7 +34,7 @@ def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
 
 
 def threshold(config: CorpusConfig, characters: int) -> int:
-    """The draw under which a sentence of a corpus of so many characters is kept.
+    """The draw under which a line of a corpus of so many characters is kept.
 
     A little more than the bound is, so that cutting at the bound leaves it full.
     """
@@ -42,36 +46,37 @@ def write_sample(number: int, work: str) -> tuple[int, int]:
     plan = Plan.load(work)
     below = threshold(plan.config, kept.characters(plan))
     rows = [
-        {"draw": draw, "sentence": sentence}
+        {"draw": draw, "sentences": found}
         for row in kept.kept(plan, number)
         if split_of(row["cluster"], plan.config.seed, plan.config.split) == "train"
-        for sentence, draw in draw_sentences(row["text"], row["hash"], plan.config.seed)
-        if draw < below
+        for draw, found in draw_sentences(row["text"], row["hash"], plan.config.seed, below)
     ]
     with atomic_path(plan.file("tokenizer", number, "parquet")) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
     return 0, number
 
 
-def draw_sentences(text: str, hash: str, seed: int) -> Iterable[tuple[str, int]]:
-    """(sentence, draw) for each sentence of a document."""
-    found = sentences(text)
-    return zip(found, _draws(seed, hash, len(found)), strict=True)
+def draw_sentences(text: str, hash: str, seed: int, below: int) -> Iterator[Drawn]:
+    """The lines of a document whose draw is below a threshold."""
+    lines = text.split("\n")
+    for draw, line in zip(_draws(seed, hash, len(lines)), lines, strict=True):
+        if line and draw < below:
+            yield draw, sentences(line)
 
 
 def gather(paths: Iterable[Path], bound: int) -> list[str]:
     """The drawn sentences of all units, see `choose`."""
-    rows: list[tuple[int, str]] = []
+    rows: list[Drawn] = []
     for path in paths:
         table = pq.read_table(path)
-        rows += zip(table["draw"].to_pylist(), table["sentence"].to_pylist(), strict=True)
+        rows += zip(table["draw"].to_pylist(), table["sentences"].to_pylist(), strict=True)
     return choose(rows, bound)
 
 
-def choose(drawn: Iterable[tuple[int, str]], bound: int) -> list[str]:
-    """Sentences in the order of their draws, at most `bound` characters of them."""
+def choose(drawn: Iterable[Drawn], bound: int) -> list[str]:
+    """Sentences in the order of their lines' draws, at most `bound` characters of them."""
     gathered, characters = [], 0
-    for _, sentence in sorted(drawn):
+    for sentence in chain.from_iterable(found for _, found in sorted(drawn)):
         if len(sentence.encode()) > tokenizer.MAX_SENTENCE_BYTES:
             continue
         characters += len(sentence)

@@ -8,6 +8,7 @@ everything in memory.
 
 import sys
 from functools import partial
+from itertools import chain
 from multiprocessing import Pool
 from pathlib import Path
 from typing import NamedTuple
@@ -49,10 +50,9 @@ def distinct(units: list[list[Text]]) -> list[list[Text]]:
     return [[text for text in unit if first[text.hash] == text.id] for unit in units]
 
 
-def draw(unit: list[Text], config: CorpusConfig, threshold: int) -> list[tuple[int, str]]:
+def draw(unit: list[Text], config: CorpusConfig, below: int) -> list[sample.Drawn]:
     of_train = (text for text in unit if split_of(text.hash, config.seed, config.split) == "train")
-    drawn = (pair for text in of_train for pair in sample.draw_sentences(text.text, text.hash, config.seed))
-    return [(draw, sentence) for sentence, draw in drawn if draw < threshold]
+    return [drawn for text in of_train for drawn in sample.draw_sentences(text.text, text.hash, config.seed, below)]
 
 
 def encode_all(unit: list[Text], model: bytes) -> list[Encoded]:
@@ -95,9 +95,9 @@ def main(path: str) -> None:
     with Pool(PROCESSES) as pool:
         units = distinct(pool.map(partial(read, config=config), sources.list_units(config.sources), chunksize=1))
         texts = [text for unit in units for text in unit]
-        threshold = sample.threshold(config, sum(len(text.text) for text in texts))
-        drawn = pool.map(partial(draw, config=config, threshold=threshold), units, chunksize=1)
-        chosen = sample.choose([pair for pairs in drawn for pair in pairs], config.tokenizer.sample_characters)
+        below = sample.threshold(config, sum(len(text.text) for text in texts))
+        drawn = pool.map(partial(draw, config=config, below=below), units, chunksize=1)
+        chosen = sample.choose(chain.from_iterable(drawn), config.tokenizer.sample_characters)
         model = tokenizer.train(chosen, config.tokenizer)
         encoded = pool.map(partial(encode_all, model=model), units, chunksize=1)
         documents = [document for unit in encoded for document in unit]

@@ -1,0 +1,52 @@
+"""The sentences that the tokenizer is trained on: a bounded sample that no order of the input changes."""
+
+import random
+from pathlib import Path
+
+from preprocess.config import CorpusConfig
+from preprocess.dedup import content_hash
+from preprocess.sample import choose, draw_sentences, threshold
+from preprocess.sentences import sentences
+
+TEXTS = [
+    "\n".join(f"Document {number} has a line {line}. It has a second sentence." for line in range(20))
+    for number in range(50)
+]
+
+
+def drawn(texts: list[str], below: int, seed: int = 0) -> list[tuple[int, list[str]]]:
+    return [row for text in texts for row in draw_sentences(text, content_hash(text), seed, below)]
+
+
+def test_all_sentences_are_taken_when_the_bound_allows_it() -> None:
+    everything = choose(drawn(TEXTS, 2**64), 10**9)
+    assert sorted(everything) == sorted(sentence for text in TEXTS for sentence in sentences(text))
+
+
+def test_the_order_of_documents_does_not_matter_and_the_seed_does() -> None:
+    shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
+    assert choose(drawn(TEXTS, 2**62), 5_000) == choose(drawn(shuffled, 2**62), 5_000)
+    assert choose(drawn(TEXTS, 2**62), 5_000) != choose(drawn(TEXTS, 2**62, seed=1), 5_000)
+
+
+def test_a_smaller_bound_takes_the_beginning_of_the_sample() -> None:
+    large, small = choose(drawn(TEXTS, 2**64), 5_000), choose(drawn(TEXTS, 2**64), 2_000)
+    assert large[: len(small)] == small
+    assert 1_900 < sum(map(len, small)) <= 2_000
+
+
+def test_the_threshold_fills_the_bound() -> None:
+    characters = sum(map(len, TEXTS))
+    config = CorpusConfig.model_validate(
+        {
+            "output": Path("corpus"),
+            "sources": [{"type": "text", "paths": ["raw"]}],
+            "tokenizer": {"sample_characters": characters // 4},
+        }
+    )
+    found = sum(len(sentence) for _, line in drawn(TEXTS, threshold(config, characters)) for sentence in line)
+    assert 0.2 * characters < found < 0.32 * characters
+
+
+def test_sentences_too_long_for_the_trainer_are_left_out() -> None:
+    assert choose([(1, ["x" * 5_000, "short."])], 10**9) == ["short."]
