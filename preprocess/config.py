@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.configfile import Config
+from pipeline.errors import nearest
 
 
 class _Source(Config):
@@ -79,8 +80,53 @@ class CleanConfig(Config):
     unicode_form: Literal["NFC", "NFKC"] = "NFC"
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Words = Annotated[int, Field(ge=1, le=50)]
+
+
+class _RulesConfig(Config):
+    """Rules that a paper published, its numbers the defaults. Off unless the section is there, if only as `{}`."""
+
+    sources: list[str] | None = None  # the names of those that the rules are applied to; else to all
+
+    def applies_to(self, source: str) -> bool:
+        return self.sources is None or source in self.sources
+
+
+class GopherQualityConfig(_RulesConfig):
+    """Rae et al. 2021, "Scaling Language Models", A.1.1: what most documents of English prose keep to."""
+
+    min_words: int = Field(default=50, ge=0)
+    max_words: int = Field(default=100_000, ge=1)
+    min_mean_word_length: float = Field(default=3, ge=0)
+    max_mean_word_length: float = Field(default=10, ge=1)
+    max_symbols: float = Field(default=0.1, ge=0)  # a word: of `#`, and of ellipses
+    max_bullet_lines: Share = 0.9
+    max_ellipsis_lines: Share = 0.3
+    min_alphabetic_words: Share = 0.8
+    min_stop_words: int = Field(default=2, ge=0, le=8)
+
+
+class GopherRepetitionConfig(_RulesConfig):
+    """Rae et al. 2021, "Scaling Language Models", table A1: the shares of a document that are repetitions, at most."""
+
+    duplicate_lines: Share = 0.3
+    duplicate_paragraphs: Share = 0.3
+    duplicate_line_characters: Share = 0.2
+    duplicate_paragraph_characters: Share = 0.2
+    top_ngram: dict[Words, Share] = Field(default={2: 0.2, 3: 0.18, 4: 0.16})  # of characters, by an n-gram's words
+    duplicate_ngrams: dict[Words, Share] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1})
+
+
 class FilterConfig(Config):
-    min_characters: int = Field(default=200, ge=1)  # after cleaning; shorter documents go to dead letters
+    """Which cleaned documents are kept; the others go to dead letters."""
+
+    min_characters: int = Field(default=200, ge=1)
+    max_characters: int | None = Field(default=None, ge=1)
+    min_words: int | None = Field(default=None, ge=1)
+    max_words: int | None = Field(default=None, ge=1)
+    gopher_quality: GopherQualityConfig | None = None
+    gopher_repetition: GopherRepetitionConfig | None = None
 
 
 class NearConfig(Config):
@@ -170,6 +216,15 @@ class CorpusConfig(Config):
             if names.count(name) > 1:
                 raise ValueError(f"two sources are named {name!r}; give each its own name")
         return sources
+
+    @model_validator(mode="after")
+    def _filtered_sources_exist(self) -> "CorpusConfig":
+        names = {source.name for source in self.sources}
+        for key, rules in self.filter:
+            for name in (rules.sources or ()) if isinstance(rules, _RulesConfig) else ():
+                if name not in names:
+                    raise ValueError(f"filter.{key}.sources: found {name!r}{nearest(name, names)}")
+        return self
 
     @field_validator("sequence_lengths")
     @classmethod

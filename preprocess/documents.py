@@ -31,7 +31,7 @@ def cleaned(item: Item, config: CorpusConfig) -> Item:
         text = clean(item.text, item.markup, config.clean.unicode_form)
     except UncleanableError as error:
         return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text))
-    refused = refuse(text, config.filter)
+    refused = refuse(text, item.source, config.filter)
     if refused:
         return DeadLetter(item.id, "filter", refused[0], refused[1], snippet(text or item.text))
     return Document(item.id, item.source, item.title, text, item.markup)
@@ -98,6 +98,7 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
         "characters": sum(claim.characters for claim in claims),
         "skipped": dict(counts),
         "dead_letters": dict(Counter(letter.rule for letter in letters)),
+        "broken": sum(letter.stage != "filter" for letter in letters),
     }
     write_json(plan.file("documents", number, "json"), result)
     return claims

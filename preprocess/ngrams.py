@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
+Widths = npt.NDArray[np.int64]
 
 _PIECE = 1_000_000  # characters hashed at once: bounds the memory for a long document
 _SPACE = re.compile(r"\s")
@@ -50,30 +51,42 @@ def _values() -> Hashes:
     return mix(np.arange(0x110000, dtype=np.uint64) + _MULTIPLIER) * (_kinds() > 0)
 
 
-def _piece_hashes(text: str) -> Hashes:
+def _piece_hashes(text: str) -> tuple[Hashes, Widths]:
     codes = np.frombuffer(text.casefold().encode("utf-32-le", "surrogatepass"), "<u4")
     kinds = _kinds()[codes]
     goes_on = np.concatenate([[False], (kinds[1:] == 1) & (kinds[:-1] == 1)])
     begins = np.flatnonzero((kinds > 0) & ~goes_on)
     if not len(begins):
-        return np.zeros(0, np.uint64)
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     first = begins[0]
     codes, kinds, begins = codes[first:], kinds[first:], begins - first
     # a word's hash is a polynomial in its characters; what stands between words counts nothing
-    within = np.arange(len(codes)) - np.repeat(begins, np.diff(begins, append=len(codes)))
+    widths = np.diff(begins, append=len(codes))
+    within = np.arange(len(codes)) - np.repeat(begins, widths)
     powers = np.cumprod(np.full(int(within.max()) + 1, _MULTIPLIER))
-    return mix(np.add.reduceat(_values()[codes] * powers[within], begins))
+    return mix(np.add.reduceat(_values()[codes] * powers[within], begins)), widths
 
 
-def word_hashes(text: str) -> Hashes:
-    """One 64-bit hash for each word of a text."""
-    pieces, begin = [], 0
+def words(text: str) -> tuple[Hashes, Widths]:
+    """One 64-bit hash for each word of a text, and how many characters it is to the next word (or the end)."""
+    pieces, begin = [(np.zeros(0, np.uint64), np.zeros(0, np.int64))], 0
     while begin < len(text):
         space = _SPACE.search(text, begin + _PIECE)
         end = space.start() if space else len(text)
         pieces.append(_piece_hashes(text[begin:end]))
         begin = end
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
+    hashes, widths = zip(*pieces, strict=True)
+    return np.concatenate(hashes), np.concatenate(widths)
+
+
+def word_hashes(text: str) -> Hashes:
+    """One 64-bit hash for each word of a text."""
+    return words(text)[0]
+
+
+def chained(hashes: Hashes, words: Hashes) -> Hashes:
+    """The hash of what `hashes` are of with one more word each."""
+    return hashes * _MULTIPLIER + words
 
 
 def ngram_hashes(text: str, n: int) -> Hashes:
@@ -82,9 +95,9 @@ def ngram_hashes(text: str, n: int) -> Hashes:
     Returns:
         max(0, words − n + 1) hashes.
     """
-    words = word_hashes(text)
-    count = max(0, len(words) - n + 1)
+    found = word_hashes(text)
+    count = max(0, len(found) - n + 1)
     hashes = np.zeros(count, np.uint64)
     for offset in range(n):
-        hashes = hashes * _MULTIPLIER + words[offset : offset + count]
+        hashes = chained(hashes, found[offset : offset + count])
     return mix(hashes)

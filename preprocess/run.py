@@ -24,7 +24,6 @@ from pipeline.shards import Corpus
 from preprocess import documents, kept, manifest, near, sample, sink, sources, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
-from preprocess.filters import RULES
 from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
@@ -242,7 +241,7 @@ def _check_source(plan: Plan, source: Source) -> None:
     ]
     accepted = sum(result["accepted"] for result in results)
     letters = total([result["dead_letters"] for result in results])
-    broken = sum(number for rule, number in letters.items() if rule not in RULES)
+    broken = sum(result["broken"] for result in results)
     texts = accepted + sum(letters.values())
     if broken > plan.config.dead_letters.max_share * texts:
         raise InputError(

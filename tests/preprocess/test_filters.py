@@ -1,0 +1,200 @@
+"""Filters: each rule at its threshold, on texts that are made to be just inside or outside."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.shards import Corpus
+from preprocess.config import FilterConfig, GopherQualityConfig, GopherRepetitionConfig
+from preprocess.filters import gopher_quality, gopher_repetition, refuse
+from preprocess.run import run
+from tests.preprocess.small import prose, small_config, write_raw
+
+STOPS = "the matter of it "
+NO_LINES = {
+    "duplicate_lines": 1,
+    "duplicate_line_characters": 1,
+    "duplicate_paragraphs": 1,
+    "duplicate_paragraph_characters": 1,
+}
+
+
+def different(number: int, begin: int = 0) -> list[str]:
+    """As many different words of six letters."""
+    return [
+        "".join(chr(97 + (n // 26**k) % 26) for k in range(6)) for n in range(begin * 997, (begin + number) * 997, 997)
+    ]
+
+
+def filters(**sections: Any) -> FilterConfig:
+    return FilterConfig.model_validate_json(json.dumps({"min_characters": 1, **sections}))
+
+
+def quality(text: str, **limits: Any) -> str | None:
+    refusal = gopher_quality.refuse(text, GopherQualityConfig(**limits))
+    return refusal[0] if refusal else None
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "rule"),
+    [
+        (STOPS + "word " * 46, STOPS + "word " * 45, "gopher-words"),
+        (STOPS + "word " * 99_996, STOPS + "word " * 99_997, "gopher-words"),
+        ("the of that " + "abc " * 48, "the of that a " + "abc " * 48, "gopher-word-length"),
+        ("the of " + f"{'x' * 10} " * 97 + "x" * 25, "the of " + f"{'x' * 10} " * 97 + "x" * 26, "gopher-word-length"),
+        (STOPS + "word " * 86 + "#tag " * 10, STOPS + "word " * 85 + "#tag " * 11, "gopher-symbols"),
+        (STOPS + "so... " * 10 + "word " * 86, STOPS + "so… " * 11 + "word " * 85, "gopher-symbols"),
+        (
+            STOPS + "alone\n" + "• another item of lists\n" * 9,
+            STOPS + "alone\n" + "• another item of lists\n" * 10,
+            "gopher-bullets",
+        ),
+        (
+            (STOPS + "and that concerned them\n") * 7 + "Everything goes on...\n" * 3,
+            (STOPS + "and that concerned them\n") * 15 + "Everything goes on …\n" * 7,
+            "gopher-ellipses",
+        ),
+        (STOPS + "word " * 76 + "1984 " * 20, STOPS + "word " * 75 + "1984 " * 21, "gopher-alphabetic"),
+        ("(The) and? " + "word " * 50, "the The " + "word " * 50, "gopher-stop-words"),
+    ],
+)
+def test_gopher_quality_at_the_published_limits(inside: str, outside: str, rule: str) -> None:
+    assert quality(inside) is None
+    assert quality(outside) == rule
+
+
+def test_a_limit_can_be_changed_and_what_was_found_is_told() -> None:
+    text = STOPS + "word " * 16
+    assert quality(text) == "gopher-words"
+    assert quality(text, min_words=20) is None
+    assert gopher_quality.refuse(text, GopherQualityConfig()) == (
+        "gopher-words",
+        "20 words, expected 50 to 100000",
+    )
+
+
+def repetition(text: str, **limits: Any) -> str | None:
+    refusal = gopher_repetition.refuse(text, GopherRepetitionConfig(**limits))
+    return refusal[0] if refusal else None
+
+
+@pytest.mark.parametrize(("between", "what"), [("\n", "line"), ("\n \n", "paragraph")])
+def test_duplicate_lines_and_paragraphs(between: str, what: str) -> None:
+    only = {**NO_LINES, "top_ngram": {}, "duplicate_ngrams": {}}
+    parts = [*different(7), "ab", "ab", "ab", "ab"]  # 3 of 11 are repeated, 6 of 50 characters
+    text = between.join(parts)
+    assert repetition(text, **{**only, f"duplicate_{what}s": 0.28, f"duplicate_{what}_characters": 0.12}) is None
+    assert repetition(text, **{**only, f"duplicate_{what}s": 0.27}) == f"gopher-duplicate-{what}s"
+    found = repetition(text, **{**only, f"duplicate_{what}_characters": 0.11})
+    assert found == f"gopher-duplicate-{what}-characters"
+
+
+def test_published_shares_of_repetition() -> None:
+    config = GopherRepetitionConfig()
+    shares = [config.duplicate_lines, config.duplicate_paragraphs]
+    shares += [config.duplicate_line_characters, config.duplicate_paragraph_characters]
+    assert shares == [0.3, 0.3, 0.2, 0.2]
+    assert config.top_ngram == {2: 0.2, 3: 0.18, 4: 0.16}
+    assert config.duplicate_ngrams == {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
+
+
+def ngrams(text: str, **limits: Any) -> str | None:
+    return repetition(text, **{**NO_LINES, "top_ngram": {}, **limits})
+
+
+@pytest.mark.parametrize("n", range(2, 11))
+def test_an_ngram_rule_sees_its_own_length_and_no_longer_one(n: int) -> None:
+    again = " ".join(different(n, 9000))
+    text = "\n".join(f"{again} {' '.join(different(2 * n, 50 * i))}" for i in range(20))  # a third of the text
+    assert ngrams(text, duplicate_ngrams={}, top_ngram={n: 0.33}) == f"gopher-top-{n}-gram"
+    assert ngrams(text, duplicate_ngrams={}, top_ngram={n: 0.34}) is None
+    assert ngrams(text, duplicate_ngrams={n: 0.31}) == f"gopher-duplicate-{n}-grams"
+    assert ngrams(text, duplicate_ngrams={n: 0.32}) is None  # the first of them is no duplicate
+    assert ngrams(text, duplicate_ngrams={n + 1: 0}, top_ngram={n + 1: 0}) is None
+    assert ngrams(text) == (None if n < 5 else "gopher-duplicate-5-grams")
+
+
+def plain_share(words: list[str], n: int, top: bool) -> float:
+    """What the rules measure, as one would write it down."""
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    most = max(grams, key=lambda gram: (grams.count(gram), -grams.index(gram)), default=None)
+    if top:
+        places = [i for i, gram in enumerate(grams) if gram == most and grams.count(gram) > 1]
+    else:
+        places = [i for i, gram in enumerate(grams) if gram in grams[:i]]
+    covered = {i + k for i in places for k in range(n)}
+    characters = [len(word) + (i + 1 < len(words)) for i, word in enumerate(words)]
+    return sum(characters[i] for i in covered) / max(sum(characters), 1)
+
+
+@given(st.lists(st.sampled_from(["a", "bb", "ccc", "dd"]), max_size=40), st.integers(2, 6), st.booleans())
+def test_shares_of_ngrams_are_those_of_a_plain_count(words: list[str], n: int, top: bool) -> None:
+    expected = plain_share(words, n, top)
+    key, other = ("top_ngram", "duplicate_ngrams") if top else ("duplicate_ngrams", "top_ngram")
+    for limit, refused in ((expected + 1e-9, False), (expected - 1e-9, True)):
+        if 0 <= limit <= 1:
+            text = " ".join(words)
+            found = ngrams(text, **{key: {n: limit}, other: {}})
+            assert (found is not None) == refused
+
+
+@given(st.text())
+def test_any_text_is_judged(text: str) -> None:
+    both = filters(gopher_quality={"min_words": 0}, gopher_repetition={})
+    refuse(text, "web", both)
+
+
+def test_lengths() -> None:
+    assert refuse("", "any", filters()) == ("empty", "nothing is left after cleaning")
+    for limits, rule in (
+        ({"min_characters": 8}, "too-short"),
+        ({"max_characters": 6}, "too-long"),
+        ({"min_words": 3}, "too-few-words"),
+        ({"max_words": 1}, "too-many-words"),
+    ):
+        refusal = refuse("two ten", "any", filters(**limits))
+        assert refusal is not None
+        assert refusal[0] == rule
+    exact = {"min_characters": 7, "max_characters": 7, "min_words": 2, "max_words": 2}
+    assert refuse("two ten", "any", filters(**exact)) is None
+
+
+def test_rules_are_off_unless_asked_for_and_can_be_for_some_sources() -> None:
+    text = "Hey! " * 60
+    assert refuse(text, "web", filters()) is None
+    for section, rule in (("gopher_quality", "gopher-stop-words"), ("gopher_repetition", "gopher-top-2-gram")):
+        found = refuse(text, "web", filters(**{section: {}}))
+        assert found is not None
+        assert found[0] == rule
+        assert refuse(text, "web", filters(**{section: {"sources": ["books"]}})) is None
+        assert refuse(text, "books", filters(**{section: {"sources": ["books"]}})) is not None
+
+
+def test_refused_documents_are_dead_letters_with_rule_and_numbers(tmp_path: Any) -> None:
+    write_raw(tmp_path / "raw")
+    with (tmp_path / "raw" / "lines.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "again", "text": prose(999, 5) * 4}) + "\n")
+    config = small_config(
+        tmp_path / "raw",
+        tmp_path / "corpus",
+        filter={"gopher_quality": {"min_stop_words": 0}, "gopher_repetition": {"sources": ["lines"], "top_ngram": {}}},
+        dead_letters={"max_share": 0.2},  # of these, a refused document is none
+    )
+    corpus = run(config)
+    assert Corpus(corpus).manifest["counts"]["sources"]["lines"]["dead_letters"] == {
+        "gopher-duplicate-5-grams": 1,
+        "no-text": 1,
+        "too-short": 1,
+    }
+    letters = map(json.loads, (corpus / "dead-letters" / "lines.jsonl").read_text().splitlines())
+    found = next(letter for letter in letters if letter["stage"] == "filter" and letter["rule"].startswith("gopher"))
+    assert found["id"] == "lines/lines.jsonl#11:again"
+    assert found["error"].endswith("% of characters are in repeated 5-grams, expected at most 15.0%")
+
+
+def test_rules_for_a_source_that_there_is_not(tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match=r"filter.gopher_quality.sources: found 'book'; did you mean 'books'?"):
+        small_config(tmp_path, tmp_path / "corpus", filter={"gopher_quality": {"sources": ["book"]}})
