@@ -37,7 +37,7 @@ class WikipediaSource(_Source):
     """
 
     type: Literal["wikipedia"] = "wikipedia"
-    range_bytes: int = Field(default=32_000_000, ge=1)
+    range_bytes: int = Field(default=8_000_000, ge=1)
 
 
 class BooksSource(_Source):

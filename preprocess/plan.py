@@ -73,6 +73,10 @@ class Plan:
         """A unit's file of a stage."""
         return self.folders[stage] / f"{name}-{unit:05d}.{suffix}"
 
+    def tasks(self) -> list[int]:
+        """The units' numbers, the largest first: dealt out in turn, or to whom is idle, all workers end together."""
+        return [unit.number for unit in sorted(self.units, key=lambda unit: (unit.begin - unit.end, unit.number))]
+
     def results(self, stage: str) -> list[dict[str, Any]]:
         """The JSON result of every unit at a stage, in the units' order."""
         return [read_json(self.file(stage, unit.number, "json")) for unit in self.units]

@@ -45,7 +45,7 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
     ):
         (
             pipeline
-            | beam.Create(range(len(plan.units)))
+            | beam.Create(plan.tasks())
             | "clean" >> beam.FlatMap(documents.write_documents, work).with_output_types(tuple[int, Claim])
             | "by hash" >> beam.GroupByKey()
             | "duplicates" >> beam.FlatMap(documents.find_losers).with_output_types(tuple[int, Loser])
@@ -64,7 +64,7 @@ def find_near_duplicates(plan: Plan, options: PipelineOptions) -> None:
     ):
         messages = (
             pipeline
-            | beam.Create(range(len(plan.units)))
+            | beam.Create(plan.tasks())
             | "bands" >> beam.FlatMap(near.write_bands, work).with_output_types(tuple[int, int])
             | "by part" >> beam.GroupByKey()
             | "pairs" >> beam.FlatMap(near.find_pairs, work).with_output_types(near.Message)
@@ -91,7 +91,7 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
     ):
         (
             pipeline
-            | beam.Create(range(len(plan.units)))
+            | beam.Create(plan.tasks())
             | "sample" >> beam.Map(sample.write_sample, work).with_output_types(tuple[int, int])
             | "all" >> beam.GroupByKey()
             | "train" >> beam.Map(sample.train_tokenizer, work)
@@ -106,11 +106,8 @@ def make_tokens(plan: Plan, options: PipelineOptions) -> None:
         progress("encoding", len(plan.units), plan.folders["tokens"]),
         running(options, plan.work) as pipeline,
     ):
-        (
-            pipeline
-            | beam.Create(range(len(plan.units)))
-            | "encode" >> beam.Map(tokens.write_tokens, str(plan.work), digests)
-        )
+        encode = beam.Map(tokens.write_tokens, str(plan.work), digests)
+        pipeline | beam.Create(plan.tasks()) | "encode" >> encode
     plan.raise_first_error()
 
 
@@ -125,7 +122,7 @@ def make_shards(plan: Plan, options: PipelineOptions) -> None:
     with progress("packing", len(keys), folder), running(options, plan.work) as pipeline:
         (
             pipeline
-            | beam.Create(range(len(plan.units)))
+            | beam.Create(plan.tasks())
             | "places" >> beam.FlatMap(sink.places, work).with_output_types(tuple[int, Place])
             | "by shard" >> beam.GroupByKey()
             | "pack" >> beam.Map(sink.write_one_shard, work)

@@ -15,12 +15,16 @@ _BLOCK = 1_000_000  # compressed bytes that surely hold the first block
 
 
 def ranges(path: Path, target: int) -> list[tuple[int, int]]:
-    """Byte ranges (begin, end) that cover a file, of `target` bytes and more; one range if it is not multistream."""
+    """Byte ranges (begin, end) that cover a file, of `target` bytes and more; one range if it is not multistream.
+
+    They are of about equal size: a rest of a few bytes beside a whole range would leave a worker idle.
+    """
     size = path.stat().st_size
+    length = size // max(1, size // target)
     cuts = [0]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if _BEGINNING.match(data):
-            while found := next((at for at in _beginnings(data, cuts[-1] + target) if _begins_page(data, at)), None):
+            while found := next((at for at in _beginnings(data, cuts[-1] + length) if _begins_page(data, at)), None):
                 cuts.append(found)
     return list(pairwise([*cuts, size]))
 

@@ -53,6 +53,15 @@ def test_each_stream_of_pages_can_be_a_unit_and_the_footer_is_none(tmp_path: Pat
     assert len(ranges(tmp_path / "dump", 1)) == 1 + 4  # the header's, and four of three pages; the last with the footer
 
 
+def test_ranges_are_of_equal_size(tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    path.write_bytes(multistream([page(n, prose(n, 3)) for n in range(200)], 2))
+    size = path.stat().st_size
+    sizes = [end - begin for begin, end in ranges(path, int(size / 3.9))]
+    assert len(sizes) == 3, "not three ranges and a rest"
+    assert max(sizes) < 1.1 * size / 3
+
+
 def test_streams_that_end_within_a_page_are_not_cut(tmp_path: Path) -> None:
     text = dump([page(n, "text") for n in range(4)]).encode()
     data = b"".join(bz2.compress(text[at : at + 50]) for at in range(0, len(text), 50))
