@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -58,11 +59,16 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def beside(path: Path) -> Path:
+    """A temporary name beside `path`, another for each writer: two machines may run the same task at the same time."""
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = beside(path)
     try:
         yield temporary
         sync_file(temporary)
@@ -144,8 +150,8 @@ def check_writable(output: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed run left unfinished in `folder`."""
-    for entry in folder.glob(f"{TEMPORARY}*"):
+    """Delete what a killed run left unfinished in `folder` and below."""
+    for entry in sorted(folder.rglob(f"{TEMPORARY}*"), reverse=True):  # what is inside of it first
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
@@ -209,16 +215,18 @@ def describe_files(folder: Path, names: list[str], in_blocks: tuple[str, ...] = 
     Args:
         in_blocks: ends of the names of files whose entry also has the CRC-32 of every block of `BLOCK_BYTES`.
     """
-    table: dict[str, dict[str, Any]] = {}
-    for name in sorted(names):
+
+    def describe(name: str) -> dict[str, Any]:
         path = folder / name
         sync_file(path)
-        table[name] = {"bytes": path.stat().st_size}
-        if name.endswith(in_blocks):
-            table[name]["sha256"], table[name]["blocks"] = _digests(path)
-        else:
-            table[name]["sha256"] = file_sha256(path)
-    return table
+        size = path.stat().st_size
+        if not name.endswith(in_blocks):
+            return {"bytes": size, "sha256": file_sha256(path)}
+        sha256, blocks = _digests(path)
+        return {"bytes": size, "sha256": sha256, "blocks": blocks}
+
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        return dict(zip(sorted(names), pool.map(describe, sorted(names)), strict=True))
 
 
 def _damaged(path: Path, entry: Mapping[str, Any]) -> str:

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import file_sha256, publish_folder, sync_folder, unmakeable, work_folder, write_bytes, write_json
+from pipeline.files import (
+    file_sha256,
+    publish_folder,
+    remove_unfinished,
+    sync_folder,
+    unmakeable,
+    work_folder,
+    write_bytes,
+    write_json,
+)
 from pipeline.shards import Corpus
 from preprocess import documents, kept, manifest, near, sample, sink, sources, tokens
 from preprocess.card import dataset_card
@@ -274,6 +283,7 @@ def _example(plan: Plan, rule: str) -> str:
 
 def _finish(plan: Plan) -> None:
     """Dead letters, card and, last, the manifest."""
+    remove_unfinished(plan.corpus)  # of workers that were killed while others did their tasks
     folder = plan.corpus / "dead-letters"
     folder.mkdir()
     for source in sorted({unit.source for unit in plan.units}):

@@ -1,6 +1,5 @@
 """Tokens → shards: the tasks of the last pipeline. Tokens are read from files, only their places pass through Beam."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.files import TEMPORARY, read_json, sync_file, write_json
+from pipeline.files import beside, read_json, sync_file, write_json
 from pipeline.shards import shard_name, token_dtype, write_shard
 from preprocess.config import CorpusConfig
 from preprocess.pack import pack
@@ -99,8 +98,8 @@ def _write_one_shard(key: int, places: list[Place], plan: Plan) -> None:
         array, samples, count, filled = _packed(index, length, plan.config, name)
         result["samples"][str(length)], result["filled"][str(length)] = count, filled
         index[array] = samples
-    aside = plan.corpus / f"{TEMPORARY}{os.getpid()}-{name}"
-    aside.mkdir(exist_ok=True)
+    aside = beside(plan.corpus / name)
+    aside.mkdir()
     for file in write_shard(aside, name, tokens, index):
         sync_file(aside / file)
         (aside / file).replace(plan.corpus / file)

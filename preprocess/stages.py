@@ -25,6 +25,7 @@ from pipeline.files import (
     digest_of,
     publish_folder,
     read_manifest,
+    remove_unfinished,
     seal,
     verify_files,
     work_folder,
@@ -136,6 +137,7 @@ def stage(name: str, plan: Plan, make: Callable[[Plan], None]) -> Plan:
         making.folders[name].mkdir()
         making.save()
         make(making)
+        remove_unfinished(work / name)  # of workers that were killed while others did their tasks
         files = [path.relative_to(work / name).as_posix() for path in (work / name).rglob("*") if path.is_file()]
         described = describe_files(work / name, files)
         write_json(work / name / MANIFEST, seal({"kind": KIND, "format": FORMAT, "key": key, "files": described}))

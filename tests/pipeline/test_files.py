@@ -53,6 +53,18 @@ def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
     assert names_in(path.parent) == ["file"]
 
 
+def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:
+    """Two machines can have the same process id."""
+    path = tmp_path / "file"
+    with files.atomic_path(path) as one, files.atomic_path(path) as other:
+        one.write_text("whole")
+        other.write_text("wh")
+        other.write_text("whole")
+        assert one.read_text() == "whole"
+    assert path.read_text() == "whole"
+    assert names_in(tmp_path) == ["file"]
+
+
 def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write_bytes(path, b"old")

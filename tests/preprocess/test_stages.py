@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.files import TEMPORARY, read_json
-from preprocess import stages
+from preprocess import sink, stages, tokens
+from preprocess.plan import Plan
 from preprocess.run import run
 from preprocess.sources import list_units
 from tests.preprocess.small import small_config, write_raw
@@ -150,3 +151,27 @@ def test_two_runs_do_not_make_the_same_stage_at_once(raw: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="another run is writing it now"):
         run(config.model_copy(update={"output": tmp_path / "other"}))
     assert process.wait() == 0
+
+
+def test_what_killed_workers_left_is_in_no_stage_and_no_corpus(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies within a task leaves the file that it was writing; another one does the task."""
+    plain = run(small_config(raw, tmp_path / "plain"))
+    write_tokens, write_one_shard = tokens.write_tokens, sink.write_one_shard
+
+    def leave_tokens(number: int, work: str, *more: object) -> int:
+        (Plan.load(work).folders["tokens"] / f"{TEMPORARY}1-unit-00000.tokens").write_bytes(b"half")
+        return write_tokens(number, work, *more)  # type: ignore[arg-type]
+
+    def leave_a_shard(group: object, work: str) -> int:
+        left = Plan.load(work).corpus / f"{TEMPORARY}1-train-00000-of-00002"
+        left.mkdir(exist_ok=True)
+        (left / "train-00000-of-00002.tokens").write_bytes(b"half")
+        return write_one_shard(group, work)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tokens, "write_tokens", leave_tokens)
+    monkeypatch.setattr(sink, "write_one_shard", leave_a_shard)
+    corpus = run(small_config(raw, tmp_path / "corpus", stages=str(tmp_path / "stages")))
+    assert digest(corpus) == digest(plain)
+    assert not list(tmp_path.rglob(f"{TEMPORARY}*"))
