@@ -203,6 +203,30 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     run(load_config(FinetuneConfig, config, overrides or []))
 
 
+@app.command()
+def report(
+    corpus: Path,
+    output: Annotated[Path | None, typer.Option(help="a file to write the report to, from the manifest")] = None,
+) -> None:
+    """Where the report of a corpus is, after its digest was compared; or the report, written anew.
+
+    Example: kilobatch report demo/corpus
+    """
+    from pipeline.files import verify_file, write_bytes
+    from pipeline.shards import Corpus
+    from preprocess.report import REPORT, report
+
+    manifest = Corpus(corpus).manifest
+    if output:
+        try:
+            write_bytes(output, report(manifest).encode())
+        except KeyError as error:
+            raise InputError(f"{corpus}: its manifest says no {error}; another version wrote it") from None
+    elif REPORT not in manifest["files"]:
+        raise InputError(f"{corpus}: has no {REPORT}")
+    print(output or verify_file(corpus, REPORT, manifest["files"][REPORT]))
+
+
 def _console() -> "Console":
     from rich.console import Console
 

@@ -14,7 +14,7 @@ from preprocess.records import Unit
 from preprocess.sink import shard_results
 from preprocess.stages import settings, versions
 
-SIMPLE = ("read", "kept", "duplicates", "near_duplicates")  # counts that are one number
+SIMPLE = ("read", "kept", "tokens", "duplicates", "near_duplicates")  # counts that are one number
 
 
 def recipe(config: CorpusConfig, units: list[Unit]) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def count(plan: Plan) -> dict[str, Any]:
         sources[source] = {
             "read": accepted + sum(skipped.values()) + sum(letters.values()),
             "kept": kept_here,
+            "tokens": sum(encoded[n]["tokens"] for n in numbers),
             "duplicates": exact,
             "near_duplicates": accepted - kept_here - exact,
             "dead_letters": letters,
@@ -76,7 +77,17 @@ def count(plan: Plan) -> dict[str, Any]:
         }
     simple = total([{key: entry[key] for key in SIMPLE} for entry in sources.values()])
     nested = {key: total([entry[key] for entry in sources.values()]) for key in ("dead_letters", "skipped")}
-    return {**simple, **nested, "cluster_sizes": kept.cluster_sizes(plan), "sources": sources}
+    found = {"cluster_sizes": kept.cluster_sizes(plan), "document_lengths": document_lengths(plan)}
+    return {**simple, **nested, **found, "sources": sources}
+
+
+def document_lengths(plan: Plan) -> dict[str, dict[str, int]]:
+    """By split, how many documents have k to 2k − 1 tokens (separator included), k a power of two."""
+    by_split = {
+        split: total([read_json(path)["lengths"] for path in shard_results(plan, split)])
+        for split in plan.config.split.names
+    }
+    return {split: {key: found[key] for key in sorted(found, key=int)} for split, found in by_split.items()}
 
 
 def verify_counts(plan: Plan) -> None:

@@ -37,6 +37,7 @@ from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_opt
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
 from preprocess.progress import progress
+from preprocess.report import REPORT, report
 from preprocess.split import shard_keys, split_of
 from preprocess.stages import stage, stages_folder
 
@@ -282,7 +283,7 @@ def _example(plan: Plan, rule: str) -> str:
 
 
 def _finish(plan: Plan) -> None:
-    """Dead letters, card and, last, the manifest."""
+    """Dead letters, card, report and, last, the manifest."""
     remove_unfinished(plan.corpus)  # of workers that were killed while others did their tasks
     folder = plan.corpus / "dead-letters"
     folder.mkdir()
@@ -296,7 +297,9 @@ def _finish(plan: Plan) -> None:
         write_bytes(folder / f"{source}.jsonl", b"".join(sorted(lines)))
     shutil.copytree(plan.tokenizer, plan.corpus / "tokenizer")
     built = manifest.build(plan)
-    write_bytes(plan.corpus / "DATASET_CARD.md", dataset_card(manifest.with_files(built, plan.corpus)).encode())
+    described = manifest.with_files(built, plan.corpus)
+    write_bytes(plan.corpus / "DATASET_CARD.md", dataset_card(described).encode())
+    write_bytes(plan.corpus / REPORT, report(described).encode())
     write_json(plan.corpus / "manifest.json", manifest.sealed(built, plan.corpus))
     for path in (folder, plan.corpus / "tokenizer"):
         sync_folder(path)

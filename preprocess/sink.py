@@ -74,6 +74,12 @@ def _packed(
     return f"samples.{length}", samples, len(samples) - 1, int(filled)
 
 
+def _histogram(lengths: npt.NDArray[np.uint64]) -> dict[str, int]:
+    """How many documents have k to 2k − 1 tokens, for the powers of two k that occur."""
+    exponents, documents = np.unique(np.frexp(lengths.astype(np.float64))[1] - 1, return_counts=True)
+    return {str(2**exponent): count for exponent, count in zip(exponents.tolist(), documents.tolist(), strict=True)}
+
+
 def write_one_shard(group: tuple[int, Iterable[tuple[str, int, int, int, int, int]]], work: str) -> int:
     """Write one shard, its documents in the order of their ranks, packed for every length; returns its key."""
     plan = Plan.load(work)
@@ -90,6 +96,7 @@ def _write_one_shard(key: int, places: list[Place], plan: Plan) -> None:
         "documents": len(index["documents"]) - 1,
         "sentences": len(index["sentences"]) - 1,
         "tokens": len(tokens),
+        "lengths": _histogram(np.diff(index["documents"])),
         "samples": {},
         "filled": {},
     }

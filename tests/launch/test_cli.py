@@ -73,6 +73,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
         "corpus stats",
         "corpus show",
         "corpus export",
+        "report",
         "checkpoint list",
         "checkpoint verify",
     ],
