@@ -80,7 +80,7 @@ def find_pairs(group: tuple[int, Iterable[int]], work: str) -> Iterator[Message]
         band = _map(plan.file("near", unit, "bands"), "<u8")
         low = int(np.searchsorted(band, np.uint64(begin)))
         high = len(band) if end == 1 << 64 else int(np.searchsorted(band, np.uint64(end)))
-        bands.append(band[low:high])
+        bands.append(np.array(band[low:high]))  # copied: a mapped file is an open one, and there may be many
         nodes.append(_map(plan.file("near", unit, "rows"), "<u4")[low:high].astype(np.int64) | (unit << 32))
     band, node = np.concatenate(bands), np.concatenate(nodes)
     order = np.argsort(band, kind="stable")  # nodes ascend already

@@ -1,6 +1,7 @@
 """Tokens → shards: the tasks of the last pipeline. Tokens are read from files, only their places pass through Beam."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,21 @@ def places(number: int, work: str) -> Iterator[tuple[int, tuple[str, int, int, i
 def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint64]]]:
     """The tokens of a shard, document after document, and where documents and sentences begin in them."""
     dtype = token_dtype(plan.config.tokenizer.vocab_size)
-    units = {place.unit for place in places}
-    tokens = {unit: np.memmap(plan.file("tokens", unit, "tokens"), dtype, "r") for unit in units}
-    sentences = {unit: np.memmap(plan.file("tokens", unit, "sentences"), "<u8", "r") for unit in units}
     offsets = np.cumsum([0, *(place.token_end - place.token for place in places)]).astype(np.uint64)
-    parts = [tokens[place.unit][place.token : place.token_end] for place in places]
-    begins = [
-        sentences[place.unit][place.sentence : place.sentence_end] - np.uint64(place.token) + offset
-        for place, offset in zip(places, offsets, strict=False)
-    ]
-    return (
-        np.concatenate([np.zeros(0, dtype), *parts]),
-        {"documents": offsets, "sentences": np.concatenate([*begins, offsets[-1:]])},
-    )
+    firsts = np.cumsum([0, *(place.sentence_end - place.sentence for place in places)])
+    tokens, sentences = np.empty(int(offsets[-1]), dtype), np.empty(int(firsts[-1]) + 1, np.uint64)
+    sentences[-1] = offsets[-1]
+    # unit by unit, since every mapped file is an open one, and a corpus may have more units than a process may open
+    by_unit = sorted(range(len(places)), key=lambda at: places[at].unit)
+    for unit, found in groupby(by_unit, key=lambda at: places[at].unit):
+        unit_tokens = np.memmap(plan.file("tokens", unit, "tokens"), dtype, "r")
+        unit_sentences = np.memmap(plan.file("tokens", unit, "sentences"), "<u8", "r")
+        for at in found:
+            place, begin = places[at], offsets[at]
+            tokens[begin : offsets[at + 1]] = unit_tokens[place.token : place.token_end]
+            begins = unit_sentences[place.sentence : place.sentence_end]
+            sentences[firsts[at] : firsts[at + 1]] = begins - np.uint64(place.token) + begin
+    return tokens, {"documents": offsets, "sentences": sentences}
 
 
 def _packed(

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -381,3 +382,17 @@ def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> No
         (tmp_path / f"{number}.txt").write_text(prose(number) + " The word <mask> is here.")
     sources = [{"type": "text", "paths": [str(tmp_path / "*.txt")]}]
     fails(tmp_path, tmp_path, "differ on 20 of 20 documents.*special tokens", sources=sources)
+
+
+def test_a_corpus_may_have_more_units_than_a_process_may_open_files(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(200):
+        (tmp_path / "texts" / f"{number}.txt").write_text(prose(number), encoding="utf-8")
+    sources = [{"type": "text", "paths": [str(tmp_path / "texts" / "*.txt")]}]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (180, limits[1]))
+    try:
+        corpus = run(small_config(tmp_path, tmp_path / "corpus", sources=sources, dedup={"near": {}}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert Corpus(corpus).manifest["counts"]["kept"] == 200
