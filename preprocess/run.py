@@ -94,7 +94,7 @@ def find_near_duplicates(plan: Plan, options: PipelineOptions) -> None:
 
 def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
     """Documents → a sample of sentences → the tokenizer."""
-    work = str(plan.work)
+    work, below = str(plan.work), sample.threshold(plan.config, kept.characters(plan))
     with (
         progress("training the tokenizer", 1, plan.tokenizer, "spm.model"),
         running(options, plan.work) as pipeline,
@@ -102,7 +102,7 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
         (
             pipeline
             | beam.Create(plan.tasks())
-            | "sample" >> beam.Map(sample.write_sample, work).with_output_types(tuple[int, int])
+            | "sample" >> beam.Map(sample.write_sample, work, below).with_output_types(tuple[int, int])
             | "all" >> beam.GroupByKey()
             | "train" >> beam.Map(sample.train_tokenizer, work)
         )

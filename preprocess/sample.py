@@ -41,10 +41,9 @@ def threshold(config: CorpusConfig, characters: int) -> int:
     return min(2**64, int(2**64 * 1.05 * config.tokenizer.sample_characters / characters))
 
 
-def write_sample(number: int, work: str) -> tuple[int, int]:
-    """Write the drawn sentences of one unit; returns (0, unit)."""
+def write_sample(number: int, work: str, below: int) -> tuple[int, int]:
+    """Write the sentences of one unit whose lines' draws are below a threshold; returns (0, unit)."""
     plan = Plan.load(work)
-    below = threshold(plan.config, kept.characters(plan))
     rows = [
         {"draw": draw, "sentences": found}
         for row in kept.kept(plan, number)
