@@ -3,8 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,12 @@ from preprocess.filters import refuse
 from preprocess.plan import Plan
 from preprocess.records import DeadLetter, Document, Item, snippet
 
-SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "title", "text", "hash")])
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "source", "title", "text", "hash")),
+        ("meta", pa.map_(pa.string(), pa.string())),
+    ]
+)
 ROW_GROUP_CHARACTERS = 16_000_000  # bounds the memory of a task, writing and reading
 
 
@@ -30,11 +36,11 @@ def cleaned(item: Item, config: CorpusConfig) -> Item:
     try:
         text = clean(item.text, item.markup, config.clean.unicode_form)
     except UncleanableError as error:
-        return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text))
+        return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text), item.meta)
     refused = refuse(text, item.source, config.filter)
     if refused:
-        return DeadLetter(item.id, "filter", refused[0], refused[1], snippet(text or item.text))
-    return Document(item.id, item.source, item.title, text, item.markup)
+        return DeadLetter(item.id, "filter", refused[0], refused[1], snippet(text or item.text), item.meta)
+    return replace(item, text=text)
 
 
 class _Rows:
@@ -42,12 +48,13 @@ class _Rows:
 
     def __init__(self, path: Path) -> None:
         self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        self.rows: list[dict[str, str]] = []
+        self.rows: list[dict[str, Any]] = []
         self.characters = 0
 
-    def add(self, row: dict[str, str]) -> None:
-        self.rows.append(row)
-        self.characters += len(row["text"])
+    def add(self, document: Document, hash: str) -> None:
+        row = {**asdict(document), "hash": hash}
+        self.rows.append({name: row[name] for name in SCHEMA.names})
+        self.characters += len(document.text)
         if self.characters >= ROW_GROUP_CHARACTERS:
             self.flush()
 
@@ -86,7 +93,7 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
             elif isinstance(item, Document):
                 hash = content_hash(item.text)
                 claims.append(Claim(hash, item.id, number, len(claims), len(item.text)))
-                rows.add({"id": item.id, "source": item.source, "title": item.title, "text": item.text, "hash": hash})
+                rows.add(item, hash)
             else:
                 counts[item.rule] += 1
         rows.close()

@@ -1,6 +1,6 @@
 """What passes between the steps of preprocessing: units of input, documents, and what does not become a document."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Markup = Literal["wikitext", "markdown", "book", "plain"]  # which cleaner a document's text needs
@@ -27,24 +27,29 @@ class Unit:
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its `id` (`source/file#part`, for people to find it), before cleaning or after."""
+    """A text with its `id` (`source/file#part`, for people to find it), before cleaning or after.
+
+    `meta` is where it comes from, as far as the source says so: `url`, `revision`, `timestamp`.
+    """
 
     id: str
     source: str
     title: str
     text: str
     markup: Markup
+    meta: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A text that was refused: in which stage, by which rule, why, and how it begins."""
+    """A text that was refused: in which stage, by which rule, why, how it begins, and its `meta` if known."""
 
     id: str
     stage: Literal["read", "clean", "filter"]
     rule: str
     error: str
     snippet: str
+    meta: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Skipped:
 
 Item = Document | DeadLetter | Skipped
 
+META = ("url", "revision", "timestamp")  # what is kept of a document's own account of where it comes from
 SNIPPET_CHARACTERS = 120
 
 

@@ -46,7 +46,7 @@ def write_sample(number: int, work: str, below: int) -> tuple[int, int]:
     plan = Plan.load(work)
     rows = [
         {"draw": draw, "sentences": found}
-        for row in kept.kept(plan, number)
+        for row in kept.kept(plan, number, ["text", "hash"])
         if split_of(row["cluster"], plan.config.seed, plan.config.split) == "train"
         for draw, found in draw_sentences(row["text"], row["hash"], plan.config.seed, below)
     ]

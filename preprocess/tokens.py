@@ -77,7 +77,7 @@ def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
         token_path.open("wb") as token_file,
         sentence_path.open("wb") as sentence_file,
     ):
-        for row in kept.kept(plan, number):
+        for row in kept.kept(plan, number, ["text", "hash"]):
             ids, begins = encode(row["text"], processor)
             compared = fast.encode(_beginning(row["text"]), add_special_tokens=False).ids
             mismatches += compared != ids[: len(compared)].tolist()

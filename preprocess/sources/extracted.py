@@ -8,7 +8,8 @@ from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Unit, snippet
 from preprocess.sources.compressed import open_stream
 
-_BEGIN = re.compile(r'<doc id="([^"]*)"(?: [a-z]+="[^"]*")*? title="(.*)">')  # titles keep their own quotation marks
+_META = {"url": re.compile(' url="([^"]*)"'), "revision": re.compile(' revid="([^"]*)"')}
+_BEGIN = re.compile(r'<doc id="([^"]*)"((?: [a-z]+="[^"]*")*?) title="(.*)">')  # titles keep their own quotation marks
 
 
 def read(unit: Unit) -> Iterator[Item]:
@@ -49,4 +50,6 @@ def _item(begun: re.Match[str], data: bytes, unit: Unit) -> Item:
     except UnicodeDecodeError as error:
         beginning = snippet(data[:1000].decode("utf-8", "backslashreplace"))
         return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the article", beginning)
-    return Document(id, unit.source, begun[2], text, "plain")
+    found = {key: pattern.search(begun[2]) for key, pattern in _META.items()}
+    meta = {key: match[1] for key, match in found.items() if match}
+    return Document(id, unit.source, begun[3], text, "plain", meta)

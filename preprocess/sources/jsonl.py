@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.records import DeadLetter, Document, Item, Unit, snippet
+from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 from preprocess.sources.compressed import open_stream
 
 
@@ -32,10 +32,11 @@ def _item(line: bytes, id: str, source: str) -> Item:
     if not isinstance(text, str):
         return DeadLetter(id, "read", "no-text", 'expected an object whose "text" is a string', beginning)
     own_id, title = f":{value['id']}" if "id" in value else "", str(value.get("title", ""))
-    for key, shown in (("id", own_id[1:]), ("title", title), ("text", text)):
+    meta = {key: str(value[key]) for key in META if value.get(key) is not None}
+    for key, shown in (("id", own_id[1:]), ("title", title), ("text", text), *meta.items()):
         try:
             shown.encode("utf-8")
         except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
             found = f"{key}: half a surrogate pair at character {error.start}"
             return DeadLetter(id, "read", "not-utf-8", found, beginning)
-    return Document(id + own_id, source, title, text, "plain")
+    return Document(id + own_id, source, title, text, "plain", meta)

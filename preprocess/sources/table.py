@@ -8,13 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, nearest
-from preprocess.records import DeadLetter, Document, Item, Unit, snippet
+from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 
 ROWS = 256  # at once
 
 
 def read(unit: Unit) -> Iterator[Item]:
-    """The rows of a file: `text`, and `id` and `title` where there are such columns. A null text is a dead letter.
+    """The rows of a file: `text`, and `id`, `title` and those of `META` where there are such columns.
+
+    A null text is a dead letter.
 
     Raises:
         InputError: neither Parquet nor Arrow, damaged, or without a text column.
@@ -40,7 +42,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     if magic[:4] == b"PAR1":
         with pq.ParquetFile(path) as parquet:
             names = parquet.schema_arrow.names
-            wanted = [name for name in ("id", "title", "text") if name in names]
+            wanted = [name for name in ("id", "title", "text", *META) if name in names]
             yield from parquet.iter_batches(ROWS, columns=wanted if "text" in names else None)
         return
     with pa.memory_map(str(path)) as file:
@@ -61,8 +63,8 @@ def _check(schema: pa.Schema, path: Path) -> None:
         raise InputError(f"{path}: column 'text' is of type {found}; expected string")
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, object, bytes | None]]:
-    """(id, title, text) of each row; strings as bytes, since Arrow does not say whether they are UTF-8."""
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, ...]]:
+    """(id, title, text, *META) of each row; strings as bytes, since Arrow does not say whether they are UTF-8."""
 
     def values(name: str) -> list[Any]:
         if name not in batch.schema.names:
@@ -71,21 +73,22 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, object, bytes | None]
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         return list((column.cast(pa.large_binary()) if is_text else column).to_pylist())
 
-    return zip(values("id"), values("title"), values("text"), strict=True)
+    return zip(*map(values, ("id", "title", "text", *META)), strict=True)
 
 
 def _shown(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _item(row: tuple[object, object, bytes | None], number: int, unit: Unit) -> Item:
-    own_id, title, data = row
+def _item(row: tuple[Any, ...], number: int, unit: Unit) -> Item:
+    own_id, title, data, *said = row
+    meta = {key: _shown(value) for key, value in zip(META, said, strict=True) if value is not None}
     id = f"{unit.source}/{unit.name}#{number}" + (f":{_shown(own_id)}" if own_id is not None else "")
     if data is None:
-        return DeadLetter(id, "read", "no-text", "the row's text is null", "")
+        return DeadLetter(id, "read", "no-text", "the row's text is null", "", meta)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         beginning = snippet(data[:1000].decode("utf-8", "backslashreplace"))
-        return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the text", beginning)
-    return Document(id, unit.source, "" if title is None else _shown(title), text, "plain")
+        return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the text", beginning, meta)
+    return Document(id, unit.source, "" if title is None else _shown(title), text, "plain", meta)

@@ -83,4 +83,6 @@ def _item(page: Element, number: int, unit: Unit) -> Item:
     if "text" not in revision:
         missing = "text" if "revision" in children else "revision"
         return DeadLetter(id, "read", "no-text", f"the page has no <{missing}>", snippet(title))
-    return Document(id, unit.source, title, revision["text"].text or "", "wikitext")
+    said = {"revision": "id", "timestamp": "timestamp"}
+    meta = {key: revision[name].text or "" for key, name in said.items() if name in revision}
+    return Document(id, unit.source, title, revision["text"].text or "", "wikitext", meta)

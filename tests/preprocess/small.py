@@ -53,7 +53,11 @@ def write_raw(folder: Path) -> None:
         (folder / "books" / f"play-{number}.md").write_text(text, encoding="utf-8")
     (folder / "books" / "latin1.txt").write_bytes("caf\xe9 ".encode("latin-1") * 100)
     records: list[Any] = [{"id": n, "title": f"Record {n}", "text": prose(300 + n)} for n in range(7)]
-    records += [{"text": "  " + prose(303).replace(" ", "   ").upper()}, {"text": "Too short."}, {"title": "no text"}]
+    records += [
+        {"text": "  " + prose(303).replace(" ", "   ").upper()},
+        {"text": "Too short.", "url": "https://short"},
+        {"title": "no text"},
+    ]
     (folder / "lines.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 

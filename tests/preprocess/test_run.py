@@ -145,6 +145,11 @@ def test_manifest_says_where_it_comes_from_and_holds_no_path(corpus: Path, raw: 
 def test_dead_letters_and_card(corpus: Path) -> None:
     letters = [json.loads(line) for line in (corpus / "dead-letters" / "books.jsonl").read_text().splitlines()]
     assert [(letter["id"], letter["rule"]) for letter in letters] == [("books/latin1.txt", "not-utf-8")]
+    lines = [json.loads(line) for line in (corpus / "dead-letters" / "lines.jsonl").read_text().splitlines()]
+    assert {letter["rule"]: letter["meta"] for letter in lines} == {
+        "no-text": {},
+        "too-short": {"url": "https://short"},
+    }
     assert (corpus / "dead-letters" / "wikipedia.jsonl").read_text() == ""
     card = (corpus / "DATASET_CARD.md").read_text()
     assert card.startswith("---\nlicense: other\n")

@@ -48,7 +48,7 @@ def test_wikipedia_by_content_not_by_name(tmp_path: Path, compress: Any) -> None
     pages = [page(1, "one & <two>"), page(2, "", redirect=True), page(3, "talk", namespace=1)]
     (tmp_path / "dump").write_bytes(compress(dump(pages).encode()))
     document, redirect, other = wikipedia(tmp_path / "dump")
-    assert document == Document("wikipedia/dump#1", "wikipedia", "Page 1", "one & <two>", "wikitext")
+    assert document == Document("wikipedia/dump#1", "wikipedia", "Page 1", "one & <two>", "wikitext", {"revision": "1"})
     assert redirect == Skipped("redirect")
     assert other == Skipped("other-namespace")
 
@@ -178,7 +178,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_jsonl(tmp_path: Path) -> None:
     lines = [
-        b'{"text": "a", "id": 7, "title": "t"}',
+        b'{"text": "a", "id": 7, "title": "t", "timestamp": 2019, "url": "u", "revision": null}',
         b"",
         b"{",
         b'{"text": 1}',
@@ -187,13 +187,14 @@ def test_jsonl(tmp_path: Path) -> None:
         b'{"text": "\\ud800"}',
         b'{"text": "a", "id": "\\ud800"}',
         b'{"text": "a", "title": "\\udfff"}',
+        b'{"text": "a", "url": "\\udfff"}',
     ]
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b"\n".join(lines)))
     document, *letters = items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
-    assert document == Document("jsonl/a.jsonl#1:7", "jsonl", "t", "a", "plain")
+    assert document == Document("jsonl/a.jsonl#1:7", "jsonl", "t", "a", "plain", {"url": "u", "timestamp": "2019"})
     assert [(letter.id[-2:], letter.rule) for letter in letters if isinstance(letter, DeadLetter)] == [
         ("#3", "not-json"), ("#4", "no-text"), ("#5", "no-text"), ("#6", "not-utf-8"), ("#7", "not-utf-8"),
-        ("#8", "not-utf-8"), ("#9", "not-utf-8")
+        ("#8", "not-utf-8"), ("#9", "not-utf-8"), ("10", "not-utf-8")
     ]  # fmt: skip
     (tmp_path / "a.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes()[:-12])
     with pytest.raises(InputError, match=r"a\.jsonl: truncated"):
@@ -222,9 +223,18 @@ def test_extracted_articles(tmp_path: Path, compress: Any) -> None:
     path.write_bytes(compress(EXTRACTED.encode()))
     source = ExtractedSource(paths=[str(path)])
     assert items(source) == [
-        Document("extracted/wiki_00#12", "extracted", "Anarchism", 'Anarchism\n\nA < b & "c".\n\n', "plain"),
-        Document("extracted/wiki_00#13", "extracted", 'A "B" & C', 'A "B" & C\n', "plain"),
-        Document("extracted/wiki_00#14", "extracted", "Empty", "", "plain"),
+        Document(
+            "extracted/wiki_00#12",
+            "extracted",
+            "Anarchism",
+            'Anarchism\n\nA < b & "c".\n\n',
+            "plain",
+            {"url": "https://en.wikipedia.org/wiki?curid=12"},
+        ),
+        Document(
+            "extracted/wiki_00#13", "extracted", 'A "B" & C', 'A "B" & C\n', "plain", {"url": "x", "revision": "7"}
+        ),
+        Document("extracted/wiki_00#14", "extracted", "Empty", "", "plain", {"url": "x"}),
     ]
 
 
@@ -267,9 +277,10 @@ def test_tables_are_known_by_their_content(tmp_path: Path, kind: str, type: pa.D
 
 def test_ids_and_titles_that_are_not_utf_8_are_shown(tmp_path: Path) -> None:
     invalid = pa.array([b"\xff"]).view(pa.string())
-    write_table(tmp_path / "table", pa.table({"id": invalid, "title": invalid, "text": ["a"]}), "parquet")
+    table = pa.table({"id": invalid, "title": invalid, "text": ["a"], "url": ["u"], "timestamp": [7]})
+    write_table(tmp_path / "table", table, "parquet")
     assert items(TableSource(paths=[str(tmp_path / "table")])) == [
-        Document("table/table#1:\\xff", "table", "\\xff", "a", "plain")
+        Document("table/table#1:\\xff", "table", "\\xff", "a", "plain", {"url": "u", "timestamp": "7"})
     ]
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
@@ -56,6 +57,13 @@ def test_a_folder_a_stage_and_none_beside_the_output(raw: Path, kept: Path, tmp_
     assert names(kept) == ["documents", "tokenizer", "tokens"]
     run(small_config(raw, tmp_path / "corpus"))
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_documents_keep_what_they_say_of_where_they_come_from(kept: Path) -> None:
+    wikipedia = sorted(kept.glob("documents-*/unit-*.parquet"))[-1]
+    rows = pq.read_table(wikipedia, columns=["id", "meta"]).to_pylist()
+    assert rows[0] == {"id": "wikipedia/wiki.xml.bz2#0", "meta": [("revision", "1")]}
+    assert len(rows) == 12
 
 
 @pytest.mark.parametrize(
