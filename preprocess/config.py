@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.configfile import Config
 from pipeline.errors import nearest
 
+OnTruncation = Literal["stop", "keep"]
+
 
 class _Source(Config):
     """What all sources have: files and the provenance that the dataset card prints."""
@@ -19,6 +21,7 @@ class _Source(Config):
     license: str = ""
     min_documents: int = Field(default=1, ge=0)  # fewer, after cleaning and filters, stop the run: a path may be wrong
     min_tokens: int = Field(default=0, ge=0)  # fewer, without duplicates, stop the run before anything is packed
+    on_truncation: OnTruncation = "stop"  # or keep what a file that ends too early has; the rest is a dead letter
 
     @model_validator(mode="after")
     def _named(self) -> "_Source":
@@ -78,6 +81,7 @@ Source = Annotated[
 
 class CleanConfig(Config):
     unicode_form: Literal["NFC", "NFKC"] = "NFC"
+    max_characters: int = Field(default=10_000_000, ge=1)  # as read: it bounds a task; twice Shakespeare's works
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

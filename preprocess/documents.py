@@ -33,13 +33,16 @@ def cleaned(item: Item, config: CorpusConfig) -> Item:
     """A document with its clean text, or the dead letter that it became; anything else as it is."""
     if not isinstance(item, Document):
         return item
+    if len(item.text) > config.clean.max_characters:
+        what = f"{len(item.text)} characters, expected at most {config.clean.max_characters}"
+        return DeadLetter(item.id, "clean", "oversized", what, snippet(item.text), item.meta)
     try:
         text = clean(item.text, item.markup, config.clean.unicode_form)
     except UncleanableError as error:
         return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text), item.meta)
     refused = refuse(text, item.source, config.filter)
     if refused:
-        return DeadLetter(item.id, "filter", refused[0], refused[1], snippet(text or item.text), item.meta)
+        return DeadLetter(item.id, "filter", *refused, snippet(text or item.text), item.meta)
     return replace(item, text=text)
 
 
@@ -84,10 +87,11 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
     claims: list[Claim] = []
     letters: list[DeadLetter] = []
     counts: Counter[str] = Counter()
-    config = plan.config
+    config, unit = plan.config, plan.units[number]
+    source = next(source for source in config.sources if source.name == unit.source)
     with atomic_path(plan.file("documents", number, "parquet")) as temporary:
         rows = _Rows(temporary)
-        for item in (cleaned(item, config) for item in sources.read(plan.units[number])):
+        for item in (cleaned(item, config) for item in sources.read(unit, source.on_truncation)):
             if isinstance(item, DeadLetter):
                 letters.append(item)
             elif isinstance(item, Document):

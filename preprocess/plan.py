@@ -27,9 +27,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DigestError, InputError, UserError
+from pipeline.errors import DigestError, InputError, RunError, UserError
 from pipeline.files import read_json, write_json
 from preprocess.config import CorpusConfig
+from preprocess.failures import explained
 from preprocess.records import Unit
 
 
@@ -85,7 +86,8 @@ class Plan:
     def reporting(self, stage: str, number: int) -> Iterator[None]:
         """Leave a user's error as a file: a runner would wrap it in a traceback, or repeat the task in vain."""
         try:
-            yield
+            with explained(self.folders.get(stage, self.work)):
+                yield
         except UserError as error:
             write_json(
                 self.work / "errors" / f"{stage}-{number:05d}.json", {"error": str(error), "exit_code": error.exit_code}
@@ -95,8 +97,8 @@ class Plan:
         """Raise the error of the first task, by name, that left one."""
         for path in sorted((self.work / "errors").glob("*.json")):
             found = read_json(path)
-            kind = DigestError if found["exit_code"] == DigestError.exit_code else InputError
-            raise kind(str(found["error"]))
+            kinds = {kind.exit_code: kind for kind in (InputError, DigestError, RunError)}
+            raise kinds[found["exit_code"]](str(found["error"]))
 
 
 def total(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -33,6 +33,7 @@ from pipeline.shards import Corpus
 from preprocess import documents, kept, manifest, near, sample, sink, sources, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
+from preprocess.failures import explained
 from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
@@ -162,7 +163,12 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
     if output.exists() or output.is_symlink():
         _check_up_to_date(output, manifest.recipe(config, units), config.output)
         return config.output
-    with interruptible(has_no_workers(options)), work_folder(output) as work, stages_folder(config, output) as stages:
+    with (
+        explained(output.parent),
+        interruptible(has_no_workers(options)),
+        work_folder(output) as work,
+        stages_folder(config, output) as stages,
+    ):
         plan = Plan(work, stages, config, units)
         plan = stage("documents", plan, partial(make_documents, options=options))
         _check_documents(plan)

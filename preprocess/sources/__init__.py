@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.files import file_sha256
-from preprocess.config import Source
-from preprocess.records import Item, Unit
+from preprocess.config import OnTruncation, Source
+from preprocess.records import DeadLetter, Item, Unit
 from preprocess.sources import extracted, jsonl, multistream, table, textfile, wikipedia
+from preprocess.sources.compressed import TruncatedError
 
 
 def _files(source: Source) -> list[Path]:
@@ -53,12 +54,24 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
     return units
 
 
-def read(unit: Unit) -> Iterator[Item]:
+def read(unit: Unit, on_truncation: OnTruncation = "stop") -> Iterator[Item]:
     """Documents of a unit, and what in it is none.
+
+    Args:
+        on_truncation: whether a file that ends too early is an error, or what it has is kept, with a dead letter.
 
     Raises:
         InputError: the file is truncated or damaged.
     """
+    try:
+        yield from _read(unit)
+    except TruncatedError as error:
+        if on_truncation == "stop":
+            raise
+        yield DeadLetter(f"{unit.source}/{unit.name}#end", "read", "truncated", error.what, "")
+
+
+def _read(unit: Unit) -> Iterator[Item]:
     if unit.type == "wikipedia":
         return wikipedia.read(unit)
     if unit.type == "books":

@@ -15,6 +15,20 @@ from typing_extensions import Buffer
 from pipeline.errors import InputError
 
 
+class TruncatedError(InputError):
+    """A file ends too early: what was read of it is right, and may be kept.
+
+    Not so with a damaged one: its checksum comes after the text that may be wrong.
+    """
+
+    def __init__(self, path: str | Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.what = what
+
+
+_CUT_OFF = "the compressed stream is cut off"
+
+
 class _Bz2Streams(io.RawIOBase):
     """bzip2 streams, one after the other. `bz2.BZ2File` ends where the next one's beginning is damaged."""
 
@@ -38,7 +52,7 @@ class _Bz2Streams(io.RawIOBase):
             elif self._decompressor.needs_input:
                 compressed = self._read()
                 if not compressed:
-                    raise EOFError
+                    raise EOFError(_CUT_OFF)
             data = self._decompressor.decompress(compressed, memoryview(buffer).nbytes)
         memoryview(buffer)[: len(data)] = data
         return len(data)
@@ -62,37 +76,37 @@ class _ZstdFrames(io.RawIOBase):
             data = self._stream.read(memoryview(buffer).nbytes)
         except OSError as error:
             if str(error).startswith("Truncated"):
-                raise EOFError from None
+                raise EOFError(_CUT_OFF) from None
             raise
         memoryview(buffer)[: len(data)] = data
         return len(data)
 
 
 @contextmanager
-def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[io.BufferedIOBase, BinaryIO]]:
     """Yield (the decompressed stream, the raw file below it, whose `tell()` says how far it was read).
 
     Args:
         begin, end: a range of whole bzip2 streams; only these are read.
 
     Raises:
-        InputError: damage is met while the body reads: names the file and the byte reached.
+        TruncatedError: the stream is cut off. InputError: it is damaged. Both name the file and the byte reached.
     """
     with path.open("rb") as raw:
         raw.seek(begin)
         magic = raw.read(3)
         raw.seek(begin)
-        stream: BinaryIO = raw
+        stream: io.BufferedIOBase = raw
         if magic == b"BZh":
             stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))
         elif magic == b"\x28\xb5\x2f":
             stream = io.BufferedReader(_ZstdFrames(raw))
         elif magic[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
+            stream = gzip.GzipFile(fileobj=raw)
         try:
             yield stream, raw
         except EOFError:
-            raise InputError(f"{path}: truncated: the compressed stream is cut off at byte {raw.tell()}") from None
+            raise TruncatedError(path, f"truncated: {_CUT_OFF} at byte {raw.tell()}") from None
         except (OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the stream's
                 raise

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Unit, snippet
-from preprocess.sources.compressed import open_stream
+from preprocess.sources.compressed import TruncatedError, open_stream
+from preprocess.sources.lines import LONGEST, lines, oversized
 
 _META = {"url": re.compile(' url="([^"]*)"'), "revision": re.compile(' revid="([^"]*)"')}
 _BEGIN = re.compile(r'<doc id="([^"]*)"((?: [a-z]+="[^"]*")*?) title="(.*)">')  # titles keep their own quotation marks
@@ -16,23 +17,26 @@ def read(unit: Unit) -> Iterator[Item]:
     """The articles of a file. The title, which is also the text's first line, is kept as a heading.
 
     Raises:
-        InputError: no `<doc>` file, one that ends within an article, or a damaged compressed one.
+        TruncatedError: the file ends within an article. InputError: no `<doc>` file, or a damaged compressed one.
     """
     path = Path(unit.path)
     with open_stream(path) as (stream, _):
-        lines: list[bytes] = []
         begun: re.Match[str] | None = None
-        for number, line in enumerate(stream, 1):
+        text: list[bytes] = []
+        size = 0  # of the article, which is not held once it is too long
+        for number, line in lines(stream, unit):
             if begun is None:
                 if line.strip():
                     begun = _beginning(line, path, number)
             elif line.strip() == b"</doc>":
-                yield _item(begun, b"".join(lines), unit)
-                begun, lines = None, []
+                yield _item(begun, b"".join(text), size, unit)
+                begun, text, size = None, [], 0
             else:
-                lines.append(line)
+                size += len(line)
+                if size <= LONGEST or not text:
+                    text.append(line)
     if begun is not None:
-        raise InputError(f"{path}: truncated: the article {begun[1]} has no </doc>")
+        raise TruncatedError(path, f"truncated: the article {begun[1]} has no </doc>")
 
 
 def _beginning(line: bytes, path: Path, number: int) -> re.Match[str]:
@@ -43,8 +47,10 @@ def _beginning(line: bytes, path: Path, number: int) -> re.Match[str]:
     return found
 
 
-def _item(begun: re.Match[str], data: bytes, unit: Unit) -> Item:
+def _item(begun: re.Match[str], data: bytes, size: int, unit: Unit) -> Item:
     id = f"{unit.source}/{unit.name}#{begun[1]}"
+    if size > LONGEST:
+        return oversized(id, data)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

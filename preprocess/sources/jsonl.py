@@ -6,21 +6,24 @@ from pathlib import Path
 
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 from preprocess.sources.compressed import open_stream
+from preprocess.sources.lines import LONGEST, lines, oversized
 
 
 def read(unit: Unit) -> Iterator[Item]:
     """The documents of a file. A line that cannot be read is a dead letter that names its number.
 
     Raises:
-        InputError: a truncated or damaged compressed file.
+        TruncatedError: a compressed file is cut off. InputError: it is damaged, or UTF-16.
     """
     with open_stream(Path(unit.path)) as (stream, _):
-        for number, line in enumerate(stream, 1):
+        for number, line in lines(stream, unit):
             if line.strip():
                 yield _item(line, f"{unit.source}/{unit.name}#{number}", unit.source)
 
 
 def _item(line: bytes, id: str, source: str) -> Item:
+    if len(line) > LONGEST:
+        return oversized(id, line)
     beginning = snippet(line[:1000].decode("utf-8", "backslashreplace"))
     try:
         value = json.loads(line.decode("utf-8"))

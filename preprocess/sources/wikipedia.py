@@ -1,20 +1,22 @@
 """MediaWiki XML dumps, streamed page by page in constant memory."""
 
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Skipped, Unit, snippet
-from preprocess.sources.compressed import open_stream
+from preprocess.sources.compressed import TruncatedError, open_stream
 
 
 def read(unit: Unit) -> Iterator[Item]:
     """The articles of a dump, or of a range of its streams (namespace 0, no redirects), with their wikitext.
 
     Raises:
-        InputError: truncated, damaged or no dump at all; names the file, the page and the byte reached.
+        TruncatedError: the dump ends too early; every page before that place was given.
+        InputError: damaged, or no dump at all. Both name the file, the page and the byte reached.
     """
     pages = 0
     path = Path(unit.path)
@@ -25,13 +27,13 @@ def read(unit: Unit) -> Iterator[Item]:
                 yield _item(page, pages, unit)
         except ParseError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
-            raise InputError(f"{path}: truncated or damaged dump: {error}, {where}") from None
-        except EOFError:
+            raise InputError(f"{path}: damaged dump: {error}, {where}") from None
+        except EOFError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
-            raise InputError(f"{path}: truncated dump: the compressed stream is cut off {where}") from None
+            raise TruncatedError(path, f"truncated dump: {error}, {where}") from None
 
 
-def _pages(stream: BinaryIO, unit: Unit) -> Iterator[Element]:
+def _pages(stream: BufferedIOBase, unit: Unit) -> Iterator[Element]:
     """Each `<page>` element; what was read is freed on the way."""
     events = _events(stream, unit)
     _, root = next(events)
@@ -43,23 +45,26 @@ def _pages(stream: BinaryIO, unit: Unit) -> Iterator[Element]:
             root.clear()
 
 
-def _events(stream: BinaryIO, unit: Unit) -> Iterator[tuple[str, Element]]:
+def _events(stream: BufferedIOBase, unit: Unit) -> Iterator[tuple[str, Element]]:
     """Beginnings and ends of elements; a part of a dump is given the root that it lacks."""
     parser: XMLPullParser[Element] = XMLPullParser(("start", "end"))  # (expat bounds entities)
     try:
         for chunk in _framed(stream, unit):
             parser.feed(chunk)
             yield from cast(Iterator[tuple[str, Element]], parser.read_events())
-        parser.close()
+        try:
+            parser.close()
+        except ParseError as error:  # elements are open that nothing closed
+            raise EOFError(str(error)) from None
     except (LookupError, ValueError) as error:  # the XML declaration names an encoding that expat cannot use
         raise InputError(f"{unit.path}: not a MediaWiki dump: {error}; expected UTF-8") from None
     yield from cast(Iterator[tuple[str, Element]], parser.read_events())
 
 
-def _framed(stream: BinaryIO, unit: Unit) -> Iterator[bytes]:
+def _framed(stream: BufferedIOBase, unit: Unit) -> Iterator[bytes]:
     if unit.begin > 0:
         yield b"<mediawiki>"
-    while chunk := stream.read(65_536):
+    while chunk := stream.read1(65_536):  # (read would lose what it has of a chunk where the stream is cut off)
         yield chunk
     if unit.end < unit.bytes:
         yield b"</mediawiki>"

@@ -1,0 +1,349 @@
+"""Bad input: each kind has its one line or its dead letter; nothing hangs, and nothing is dropped unsaid."""
+
+import bz2
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.files import read_json
+from preprocess import sources
+from preprocess.config import (
+    BooksSource,
+    CorpusConfig,
+    ExtractedSource,
+    JsonlSource,
+    OnTruncation,
+    Source,
+    TextSource,
+    WikipediaSource,
+)
+from preprocess.documents import cleaned
+from preprocess.records import DeadLetter, Document, Item
+from preprocess.run import run
+from preprocess.sources import lines
+from tests.preprocess.small import dump, page, prose, small_config, write_raw
+from tests.preprocess.test_multistream import multistream
+from tests.preprocess.test_sources import zstd
+
+
+def items(source: Source, on_truncation: OnTruncation = "stop") -> list[Item]:
+    return [item for unit in sources.list_units([source]) for item in sources.read(unit, on_truncation)]
+
+
+def letter(item: Item) -> tuple[str, str, str]:
+    assert isinstance(item, DeadLetter)
+    return item.id, item.rule, item.error
+
+
+def titles(found: list[Item]) -> list[str]:
+    return [item.title for item in found if isinstance(item, Document)]
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress, zstd])
+def test_what_a_truncated_dump_has_is_kept_if_the_configuration_says_so(tmp_path: Path, compress: Any) -> None:
+    path = tmp_path / "dump"
+    text = dump([page(n, prose(n, 200)) for n in range(40)]).encode()
+    cut = compress(text) if compress is not bytes else text
+    path.write_bytes(cut[: len(cut) * 6 // 10])
+    source = WikipediaSource(paths=[str(path)], on_truncation="keep")
+    with pytest.raises(InputError, match=rf"^{path}: truncated dump: .*, after \d+ pages, at byte \d+ of \d+$"):
+        items(source)
+    *pages, last = items(source, "keep")
+    whole = wikipedia_of(tmp_path / "whole", text)
+    assert [item for item in pages if isinstance(item, Document)] == pages
+    assert [item.text for item in pages if isinstance(item, Document)] == [
+        item.text for item in whole[: len(pages)] if isinstance(item, Document)
+    ]
+    assert 0 < len(pages) < 40 or compress is bz2.compress  # (it is one block, of which nothing is there)
+    id, rule, error = letter(last)
+    assert (id, rule) == ("wikipedia/dump#end", "truncated")
+    assert error.startswith("truncated dump: ")
+    assert f"after {len(pages)} pages" in error
+    assert str(tmp_path) not in error
+
+
+def wikipedia_of(path: Path, data: bytes) -> list[Item]:
+    path.write_bytes(data)
+    return items(WikipediaSource(paths=[str(path)]))
+
+
+@pytest.mark.parametrize("range_bytes", [1, 2000, 10**9])
+def test_whatever_the_ranges_a_truncated_multistream_dump_keeps_the_same(tmp_path: Path, range_bytes: int) -> None:
+    path = tmp_path / "dump"
+    data = multistream([page(n, prose(n)) for n in range(20)], 2)
+    path.write_bytes(data[: len(data) * 7 // 10])
+    source = WikipediaSource(paths=[str(path)], range_bytes=range_bytes)
+    *pages, last = items(source, "keep")
+    streams = path.read_bytes().count(b"BZh91AY&SY")
+    assert titles(pages) == [f"Page {n}" for n in range((streams - 2) * 2)]
+    assert letter(last)[:2] == ("wikipedia/dump#end", "truncated")
+
+
+def test_xml_that_is_cut_within_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    text = dump([page(1, "one"), page(2, "two")]).encode()
+    path.write_bytes(text[: text.index(b"two")])
+    with pytest.raises(InputError, match=rf"^{path}: truncated dump: no element found: .*, after 1 pages, at byte"):
+        items(WikipediaSource(paths=[str(path)]))
+    whole, last = items(WikipediaSource(paths=[str(path)]), "keep")
+    assert (titles([whole]), letter(last)[1]) == (["Page 1"], "truncated")
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\xed\xa0\x80", b"\xff"])
+def test_what_no_xml_may_hold_is_damage(tmp_path: Path, data: bytes) -> None:
+    """A NUL, half a surrogate pair, a byte that is not UTF-8: kept or not, what follows cannot be trusted."""
+    path = tmp_path / "dump"
+    path.write_bytes(dump([page(1, "one"), page(2, "t@o"), page(3, "three")]).encode().replace(b"@", data))
+    for on_truncation in ("stop", "keep"):
+        with pytest.raises(InputError, match=rf"^{path}: damaged dump: not well-formed .*, after 1 pages, at byte \d+"):
+            items(WikipediaSource(paths=[str(path)]), on_truncation)  # type: ignore[arg-type]
+
+
+def test_damage_is_never_kept(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    data = bytearray(gzip.compress(b'{"text": "a"}\n' * 1000))
+    data[-6] ^= 1  # the checksum
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"^{path}: damaged compressed stream"):
+        items(JsonlSource(paths=[str(path)]), "keep")
+
+
+def test_truncated_lines_and_articles(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(gzip.compress(b"".join(b'{"text": "%d"}\n' % n for n in range(5000)))[:-20])
+    *documents, last = items(JsonlSource(paths=[str(path)]), "keep")
+    assert [item.text for item in documents if isinstance(item, Document)] == [str(n) for n in range(len(documents))]
+    assert len(documents) > 4000
+    assert letter(last)[:2] == ("jsonl/lines#end", "truncated")
+    path.write_text('<doc id="1" url="u" title="A">\na\n</doc>\n<doc id="2" url="u" title="B">\nb\n')
+    article, last = items(ExtractedSource(paths=[str(path)]), "keep")
+    assert titles([article]) == ["A"]
+    assert letter(last)[1:] == ("truncated", "truncated: the article 2 has no </doc>")
+
+
+def test_a_run_keeps_what_a_truncated_file_has(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    text = dump([page(n, prose(n)) for n in range(12)])
+    (tmp_path / "raw" / "wiki.xml.bz2").write_text(text[: text.index("<page><title>Page 10")])
+    config = small_config(tmp_path / "raw", tmp_path / "corpus")
+    with pytest.raises(InputError, match="truncated dump"):
+        run(config)
+    keeping = [source.model_copy(update={"on_truncation": "keep"}) for source in config.sources]
+    counts = read_json(run(config.model_copy(update={"sources": keeping})) / "manifest.json")["counts"]
+    assert counts["sources"]["wikipedia"]["kept"] == 10
+    assert counts["sources"]["wikipedia"]["dead_letters"] == {"truncated": 1}
+
+
+def test_a_page_without_text_is_a_dead_letter_of_its_own(tmp_path: Path) -> None:
+    texts = ["<text></text>", "<text/>", "<text>  \n </text>", "<text><!-- none --></text>"]
+    pages = [page(n, "").replace("<text></text>", text) for n, text in enumerate(texts)]
+    found = [cleaned(item, config(tmp_path)) for item in wikipedia_of(tmp_path / "dump", dump(pages).encode())]
+    assert [letter(item)[:2] for item in found] == [(f"wikipedia/dump#{n}", "empty") for n in range(4)]
+
+
+def config(folder: Path) -> CorpusConfig:
+    return small_config(folder / "raw", folder / "corpus")
+
+
+@pytest.mark.parametrize("unit", ["a", "word ", "走。", '"Go!" he said. '])
+def test_a_text_over_the_limit_is_refused_before_anything_is_done_with_it(tmp_path: Path, unit: str) -> None:
+    (tmp_path / "a.txt").write_text(unit * (10_000_001 // len(unit) + 1))
+    (document,) = items(TextSource(paths=[str(tmp_path / "a.txt")]))
+    refused = cleaned(document, config(tmp_path))
+    assert letter(refused)[:2] == ("text/a.txt", "oversized")
+    assert letter(refused)[2].endswith("characters, expected at most 10000000")
+
+
+LIMITED = """
+import resource, sys
+from preprocess import sources
+from preprocess.config import ExtractedSource, JsonlSource, TextSource
+kind = {"jsonl": JsonlSource, "text": TextSource, "extracted": ExtractedSource}[sys.argv[1]]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for item in [i for unit in sources.list_units([kind(paths=[sys.argv[2]])]) for i in sources.read(unit)]:
+    print(type(item).__name__, item.id, getattr(item, "rule", len(getattr(item, "text", ""))))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "text", "extracted"])
+def test_a_line_of_more_than_a_hundred_megabytes_takes_bounded_memory(tmp_path: Path, kind: str) -> None:
+    """One of 100 MB is read whole; one of 600 MB never is."""
+    path, size = tmp_path / "long", 100_000_000
+    begin, end = {
+        "jsonl": ('{"text": "', '"}\n{"text": "next"}\n'),
+        "text": ("", ""),
+        "extracted": ('<doc id="1" url="u" title="t">\n', '\n</doc>\n<doc id="2" url="u" title="t">\nnext\n</doc>\n'),
+    }[kind]
+    for repeated, found, megabytes in ((1, str(size), 700), (6, "oversized", 900)):
+        with path.open("w") as file:
+            file.write(begin)
+            for _ in range(10 * repeated):
+                file.write("a" * (size // 10))
+            file.write(end)
+        out = subprocess.run([sys.executable, "-c", LIMITED, kind, str(path)], capture_output=True, text=True)
+        *shown, peak = out.stdout.splitlines()
+        assert shown[0].endswith(f" {found}") or (kind == "extracted" and shown[0].endswith(f" {size + 1}")), out
+        assert len(shown) == (1 if kind == "text" else 2)
+        assert int(peak) < megabytes, (repeated, peak)
+
+
+def test_lines_are_cut_at_the_limit_and_the_next_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 40)
+    for module in (sources.jsonl, sources.extracted):
+        monkeypatch.setattr(module, "LONGEST", 40)
+    path = tmp_path / "lines"
+    for length in range(8, 80):
+        path.write_text(json.dumps({"text": "a" * length}) + '\n{"text": "next"}\n')
+        first, second = items(JsonlSource(paths=[str(path)]))
+        assert (isinstance(first, Document), titles([second])) == (length <= 40 - len('{"text": ""}\n'), [""])
+        body = "".join(f"{line}\n" for line in ["a" * 8] * (length // 8))
+        path.write_text(f'<doc id="1" url="" title="">\n{body}</doc>\n')
+        (article,) = items(ExtractedSource(paths=[str(path)]))
+        assert isinstance(article, Document) == (len(body) <= 40)
+
+
+def test_nul_bytes_are_removed(tmp_path: Path) -> None:
+    good = prose(1)
+    (tmp_path / "a.txt").write_text(good.replace(" ", "\0 \0", 5))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": good.replace(" ", "\0 ", 5)}) + "\n")
+    found = [*items(TextSource(paths=[f"{tmp_path}/a.txt"])), *items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))]
+    texts = [cleaned(item, config(tmp_path / f"{n}")) for n, item in enumerate(found)]
+    assert [item.text for item in texts if isinstance(item, Document)] == [good, good]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "a.txt").write_bytes((mark + "Grüße 走\r\n").encode(encoding))
+    for kind in (TextSource, BooksSource):
+        (document,) = items(kind(paths=[f"{tmp_path}/a.txt"]))
+        assert isinstance(document, Document)
+        assert document.text == "Grüße 走\r\n"
+    (tmp_path / "b.txt").write_bytes((mark + "Grüße").encode(encoding) + b"x")
+    (cut,) = items(TextSource(paths=[f"{tmp_path}/b.txt"]))
+    assert letter(cut)[1:] == ("not-utf-8", letter(cut)[2])
+    assert letter(cut)[2].startswith("not UTF-16, as its byte order mark says, at byte 12")
+    (tmp_path / "a.jsonl").write_bytes((mark + '{"text": "a"}\n').encode(encoding))
+    with pytest.raises(InputError, match=r"a\.jsonl: found UTF-16; expected UTF-8$"):
+        items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))
+    with pytest.raises(InputError, match=r"a\.jsonl: found UTF-16; expected UTF-8$"):
+        items(ExtractedSource(paths=[f"{tmp_path}/a.jsonl"]))
+    xml = f'<?xml version="1.0" encoding="UTF-16"?>{dump([page(1, "走")])}'
+    (found,) = wikipedia_of(tmp_path / "dump", (mark + xml).encode(encoding))
+    assert isinstance(found, Document)
+    assert found.text == "走"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b'\xef\xbb\xbf{"text": "a"}\n')
+    (document,) = items(JsonlSource(paths=[f"{tmp_path}/a"]))
+    assert isinstance(document, Document)
+    (tmp_path / "a").write_bytes(b'\xef\xbb\xbf<doc id="1" url="u" title="A">\na\n</doc>\n')
+    assert titles(items(ExtractedSource(paths=[f"{tmp_path}/a"]))) == ["A"]
+
+
+def test_mixed_line_ends(tmp_path: Path) -> None:
+    paragraphs = prose(1).split("\n\n")
+    mixed = "".join(part + end * 2 for part, end in zip(paragraphs, ["\n", "\r\n", "\r"] * 9, strict=False))
+    (tmp_path / "a.txt").write_bytes(mixed.encode())
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\r\n{"text": "b"}\n\r\n{"text": "c"}')
+    (tmp_path / "a.doc").write_bytes(
+        b'<doc id="1" url="u" title="A">\r\na\r\n</doc>\r\n<doc id="2" title="B">\nb\n</doc>'
+    )
+    (text,) = items(TextSource(paths=[f"{tmp_path}/a.txt"]))
+    result = cleaned(text, config(tmp_path))
+    assert isinstance(result, Document)
+    assert result.text == prose(1)
+    assert len(items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))) == 3
+    assert titles(items(ExtractedSource(paths=[f"{tmp_path}/a.doc"]))) == ["A", "B"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "broken link", "folder", "pipe"])
+def test_what_is_no_readable_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "input"
+    if kind == "loop":
+        path.symlink_to(path)
+    elif kind == "broken link":
+        path.symlink_to(tmp_path / "none")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    for pattern in (str(path), f"{tmp_path}/inp*"):
+        with pytest.raises(InputError, match=r"inp\S+: (no such file|matches no file|a folder)"):
+            sources.list_units([TextSource(paths=[pattern])])
+
+
+CLI = "import os, sys, resource; {}; sys.argv[0] = 'kilobatch'; from launch.cli import main; main()"
+
+
+def kilobatch(first: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and errors of a command in a process that does something first."""
+    done = subprocess.run([sys.executable, "-c", CLI.format(first), *arguments], capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def write_config(folder: Path) -> Path:
+    write_raw(folder / "raw")
+    path = folder / "corpus.yaml"
+    path.write_text(small_config(folder / "raw", folder / "out" / "corpus").model_dump_json())
+    (folder / "out").mkdir()
+    return path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+@pytest.mark.parametrize("when", ["listed", "read"])
+def test_a_file_that_may_not_be_read(tmp_path: Path, when: str) -> None:
+    path = write_config(tmp_path)
+    file = tmp_path / "raw" / "books" / "book-1.txt"
+    if when == "listed":
+        file.chmod(0)
+        # without the right of root to read everything, files are read as by anybody else
+        first = "from tests.preprocess.test_bad_input import without_override; without_override()"
+    else:  # it is there when the inputs are listed, and gone when its task comes
+        first = (
+            "from preprocess import sources; listed = sources.list_units;"
+            f"sources.list_units = lambda s: (listed(s), os.unlink({str(file)!r}))[0]"
+        )
+    code, errors = kilobatch(first, "preprocess", str(path))
+    why = "Permission denied" if when == "listed" else "No such file or directory"
+    assert (code, errors.splitlines()[-1]) == (2, f"kilobatch: {file}: {why}"), errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").iterdir())
+
+
+def without_override() -> None:
+    """Drop the capabilities by which root reads files that it has no permission for."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, data) == 0
+    for word in (0, 1):  # effective and permitted: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        data[word] &= ~0b110
+    assert libc.capset(header, data) == 0
+
+
+@pytest.mark.parametrize("limit", [1000, 3000, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files, in a process of its own, fails at the same places as a disk that is full."""
+    path = write_config(tmp_path)
+    first = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))"
+    code, errors = kilobatch(first, "preprocess", str(path))
+    assert code == 1, errors
+    assert errors.splitlines()[-1].endswith("EFBIG: no space is left to write to"), errors
+    assert "Traceback" not in errors
+    left = [p.name for p in (tmp_path / "out").rglob("*") if p.name.startswith(".")]
+    assert not left
+    assert not (tmp_path / "out" / "corpus").exists()
+    code, errors = kilobatch("pass", "preprocess", str(path))
+    assert code == 0, errors
