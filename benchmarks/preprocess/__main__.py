@@ -15,61 +15,21 @@ and what each stage of ours takes, and the largest worker process at the whole a
 
 import argparse
 import json
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.preprocess import texts
+from benchmarks.preprocess.measure import Ran, command
 
 WORKERS = 2
 BEAM = ["--", "--direct_running_mode=multi_processing", f"--direct_num_workers={WORKERS}"]
-STAGE = re.compile(r"^(.+): \d+ of \d+ done in ([\d.]+) s$", re.M)
-
-
-@dataclass(frozen=True)
-class Ran:
-    seconds: float
-    largest: int  # bytes that the largest process held
-    stages: dict[str, float]
-
-
-def command(module: str, *arguments: str) -> Ran:
-    """Run a module as a process; a thread watches the memory of its process tree."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    largest, done = [0], threading.Event()
-
-    def watch() -> None:
-        root = psutil.Process(process.pid)
-        while not done.wait(0.05):
-            try:
-                largest[0] = max(largest[0], *(p.memory_info().rss for p in [root, *root.children(recursive=True)]))
-            except psutil.NoSuchProcess:
-                continue
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    errors = process.communicate()[1]
-    seconds = time.perf_counter() - begin
-    done.set()
-    watcher.join()
-    if process.returncode:
-        sys.exit(f"{module} failed:\n{errors[-3000:]}")
-    return Ran(seconds, largest[0], {name: float(value) for name, value in STAGE.findall(errors)})
 
 
 @dataclass
