@@ -29,20 +29,25 @@ SCHEMA = pa.schema(
 ROW_GROUP_CHARACTERS = 16_000_000  # bounds the memory of a task, writing and reading
 
 
-def cleaned(item: Item, config: CorpusConfig) -> Item:
-    """A document with its clean text, or the dead letter that it became; anything else as it is."""
+def cleaned(item: Item, config: CorpusConfig, removed: Counter[str]) -> Item:
+    """A document with its clean text, or the dead letter that it became; anything else as it is.
+
+    Args:
+        removed: what was removed from documents by cleaning, is added to it by rule.
+    """
     if not isinstance(item, Document):
         return item
     if len(item.text) > config.clean.max_characters:
         what = f"{len(item.text)} characters, expected at most {config.clean.max_characters}"
         return DeadLetter(item.id, "clean", "oversized", what, snippet(item.text), item.meta)
     try:
-        text = clean(item.text, item.markup, config.clean.unicode_form)
+        text, lost = clean(item.text, item.markup, config.clean, item.wiki)
     except UncleanableError as error:
-        return DeadLetter(item.id, "clean", "uncleanable", str(error), snippet(item.text), item.meta)
+        return DeadLetter(item.id, "clean", error.rule, str(error), snippet(item.text), item.meta)
     refused = refuse(text, item.source, config.filter)
     if refused:
         return DeadLetter(item.id, "filter", *refused, snippet(text or item.text), item.meta)
+    removed.update(lost)
     return replace(item, text=text)
 
 
@@ -87,11 +92,12 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
     claims: list[Claim] = []
     letters: list[DeadLetter] = []
     counts: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
     config, unit = plan.config, plan.units[number]
     source = next(source for source in config.sources if source.name == unit.source)
     with atomic_path(plan.file("documents", number, "parquet")) as temporary:
         rows = _Rows(temporary)
-        for item in (cleaned(item, config) for item in sources.read(unit, source.on_truncation)):
+        for item in (cleaned(item, config, removed) for item in sources.read(unit, source.on_truncation)):
             if isinstance(item, DeadLetter):
                 letters.append(item)
             elif isinstance(item, Document):
@@ -108,6 +114,7 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
         "accepted": len(claims),
         "characters": sum(claim.characters for claim in claims),
         "skipped": dict(counts),
+        "removed": dict(removed),
         "dead_letters": dict(Counter(letter.rule for letter in letters)),
         "broken": sum(letter.stage != "filter" for letter in letters),
     }

@@ -74,9 +74,10 @@ def count(plan: Plan) -> dict[str, Any]:
             "near_duplicates": accepted - kept_here - exact,
             "dead_letters": letters,
             "skipped": skipped,
+            "removed": total([results[n]["removed"] for n in numbers]),
         }
     simple = total([{key: entry[key] for key in SIMPLE} for entry in sources.values()])
-    nested = {key: total([entry[key] for entry in sources.values()]) for key in ("dead_letters", "skipped")}
+    nested = {key: total([entry[key] for entry in sources.values()]) for key in ("dead_letters", "skipped", "removed")}
     found = {"cluster_sizes": kept.cluster_sizes(plan), "document_lengths": document_lengths(plan)}
     return {**simple, **nested, **found, "sources": sources}
 

@@ -26,6 +26,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Wiki:
+    """What the head of a dump says of its wiki: how it calls files and categories, in lower case."""
+
+    files: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Document:
     """A text with its `id` (`source/file#part`, for people to find it), before cleaning or after.
 
@@ -38,6 +46,7 @@ class Document:
     text: str
     markup: Markup
     meta: dict[str, str] = field(default_factory=dict)
+    wiki: Wiki | None = None  # of wikitext
 
 
 @dataclass(frozen=True)

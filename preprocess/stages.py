@@ -52,7 +52,6 @@ VERSIONS = (
     "apache-beam",
     "sentencepiece",
     "tokenizers",
-    "mwparserfromhell",
     "pyarrow",
     "numpy",
     "safetensors",

@@ -7,6 +7,7 @@ everything in memory.
 """
 
 import sys
+from collections import Counter
 from functools import partial
 from itertools import chain
 from multiprocessing import Pool
@@ -38,7 +39,7 @@ class Text(NamedTuple):
 
 
 def read(unit: Unit, config: CorpusConfig) -> list[Text]:
-    items = (cleaned(item, config) for item in sources.read(unit))
+    items = (cleaned(item, config, Counter()) for item in sources.read(unit))
     return [Text(content_hash(item.text), item.id, item.text) for item in items if isinstance(item, Document)]
 
 

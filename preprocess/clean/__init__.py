@@ -1,26 +1,37 @@
 """From marked-up text to plain text: str → str, no Beam. `clean` picks the cleaner of a markup."""
 
-from typing import Literal
+from collections import Counter
+from typing import NamedTuple
 
 from preprocess.clean import gutenberg, markdown, unicode, wikitext
-from preprocess.records import Markup
+from preprocess.config import CleanConfig
+from preprocess.records import Markup, Wiki
 
 
-def clean(text: str, markup: Markup, form: Literal["NFC", "NFKC"]) -> str:
+class Cleaned(NamedTuple):
+    """A plain text, and how much was removed from it by which rule."""
+
+    text: str
+    removed: Counter[str]
+
+
+def clean(text: str, markup: Markup, config: CleanConfig | None = None, wiki: Wiki | None = None) -> Cleaned:
     """Plain text: one paragraph, verse, heading or list item a line, no markup.
 
     Raises:
-        errors.UncleanableError: wikitext that the parser gives up on; a book of which too little or too much is left.
+        errors.UncleanableError: a page nested too deep; a book of which too little or too much is left.
     """
+    config, removed = config or CleanConfig(), Counter[str]()
     if markup == "markdown":
         text = markdown.mark_hard_breaks(text)  # normalisation would strip the spaces that mark them
-    text = unicode.normalise(text, form)  # first, so that every cleaner sees "\n" and plain spaces only
+    text = unicode.normalise(text, config.unicode_form)  # first, so that every cleaner sees "\n" and plain spaces only
     if markup == "wikitext":
-        text = wikitext.clean(text)
+        text = wikitext.clean(text, config.headings, wiki or Wiki(), removed)
     elif markup == "markdown":
         text = markdown.clean(text)
     elif markup == "book":
         text = gutenberg.clean(text)
     else:
-        return text
-    return unicode.normalise(text, form)  # again: entities and removed markup leave characters and spaces behind
+        return Cleaned(text, removed)
+    # again: entities and removed markup leave characters and spaces behind
+    return Cleaned(unicode.normalise(text, config.unicode_form), +removed)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def test_a_run_keeps_what_a_truncated_file_has(tmp_path: Path) -> None:
 def test_a_page_without_text_is_a_dead_letter_of_its_own(tmp_path: Path) -> None:
     texts = ["<text></text>", "<text/>", "<text>  \n </text>", "<text><!-- none --></text>"]
     pages = [page(n, "").replace("<text></text>", text) for n, text in enumerate(texts)]
-    found = [cleaned(item, config(tmp_path)) for item in wikipedia_of(tmp_path / "dump", dump(pages).encode())]
+    found = [
+        cleaned(item, config(tmp_path), Counter()) for item in wikipedia_of(tmp_path / "dump", dump(pages).encode())
+    ]
     assert [letter(item)[:2] for item in found] == [(f"wikipedia/dump#{n}", "empty") for n in range(4)]
 
 
@@ -156,7 +159,7 @@ def config(folder: Path) -> CorpusConfig:
 def test_a_text_over_the_limit_is_refused_before_anything_is_done_with_it(tmp_path: Path, unit: str) -> None:
     (tmp_path / "a.txt").write_text(unit * (10_000_001 // len(unit) + 1))
     (document,) = items(TextSource(paths=[str(tmp_path / "a.txt")]))
-    refused = cleaned(document, config(tmp_path))
+    refused = cleaned(document, config(tmp_path), Counter())
     assert letter(refused)[:2] == ("text/a.txt", "oversized")
     assert letter(refused)[2].endswith("characters, expected at most 10000000")
 
@@ -215,7 +218,7 @@ def test_nul_bytes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(good.replace(" ", "\0 \0", 5))
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": good.replace(" ", "\0 ", 5)}) + "\n")
     found = [*items(TextSource(paths=[f"{tmp_path}/a.txt"])), *items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))]
-    texts = [cleaned(item, config(tmp_path / f"{n}")) for n, item in enumerate(found)]
+    texts = [cleaned(item, config(tmp_path / f"{n}"), Counter()) for n, item in enumerate(found)]
     assert [item.text for item in texts if isinstance(item, Document)] == [good, good]
 
 
@@ -259,7 +262,7 @@ def test_mixed_line_ends(tmp_path: Path) -> None:
         b'<doc id="1" url="u" title="A">\r\na\r\n</doc>\r\n<doc id="2" title="B">\nb\n</doc>'
     )
     (text,) = items(TextSource(paths=[f"{tmp_path}/a.txt"]))
-    result = cleaned(text, config(tmp_path))
+    result = cleaned(text, config(tmp_path), Counter())
     assert isinstance(result, Document)
     assert result.text == prose(1)
     assert len(items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))) == 3

@@ -53,6 +53,7 @@ def test_corpus_holds_every_good_document_once(corpus: Path) -> None:
     counts = opened.manifest["counts"]
     assert {key: counts[key] for key in ("read", "kept", "duplicates")} == {"read": 31, "kept": 25, "duplicates": 1}
     assert counts["skipped"] == {"other-namespace": 1, "redirect": 1}
+    assert counts["removed"] == {"references": 12, "templates": 12}
     assert counts["dead_letters"] == {"no-text": 1, "not-utf-8": 1, "too-short": 1}
     assert counts["sources"]["lines"]["duplicates"] == 1
     splits = opened.manifest["splits"]
