@@ -1,7 +1,7 @@
 """A corpus for other programs: Megatron's indexed datasets, or Parquet for Hugging Face `datasets`.
 
 OUT/manifest.json (which corpus it was made from, how, and the SHA-256 of every other file), OUT/tokenizer/ as in the
-corpus, OUT/README.md (its dataset card), and OUT/*.bin with *.idx, or OUT/data/*.parquet.
+corpus, OUT/README.md (its dataset card, and how OUT is read), and OUT/*.bin with *.idx, or OUT/data/*.parquet.
 """
 
 import importlib.metadata
@@ -117,6 +117,22 @@ def _check_made(output: Path, made: Made) -> None:
     raise InputError(f"{output}: exists already; remove it or choose another name")
 
 
+def _usage(made: Made) -> str:
+    """What the card says of an export: what is in it, and how it is read."""
+    level, length = made["level"], made["sequence_length"]
+    if made["exported_as"] == "megatron":
+        return f"""The corpus as Megatron's indexed datasets: each sequence is a {level}.
+
+    --train-data-path FOLDER/train_text_{level} --valid-data-path FOLDER/valid_text_{level}
+    --tokenizer-type HuggingFaceTokenizer --tokenizer-model FOLDER/tokenizer
+"""
+    row = f"sample of at most {length} tokens" if length else level
+    return f"""The corpus as Parquet: each row is a {row}, `<s>` and `</s>` included.
+
+    datasets.load_dataset("FOLDER")
+"""
+
+
 def _finish(corpus: Corpus, target: Path, made: Made) -> None:
     """Tokenizer, card and, last, the manifest."""
     (target / "tokenizer").mkdir()
@@ -124,7 +140,8 @@ def _finish(corpus: Corpus, target: Path, made: Made) -> None:
         if name.startswith("tokenizer/"):
             shutil.copyfile(corpus.folder / name, target / name)
     if CARD in corpus.manifest["files"]:
-        shutil.copyfile(corpus.folder / CARD, target / "README.md")
+        card = (corpus.folder / CARD).read_text(encoding="utf-8")
+        (target / "README.md").write_text(f"{card}\n## This folder\n\n{_usage(made)}", encoding="utf-8")
     files = [path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()]
     manifest = {
         "kind": KIND,
