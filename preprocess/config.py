@@ -32,15 +32,19 @@ class _Source(Config):
         return self
 
 
-class WikipediaSource(_Source):
+class _RangedSource(_Source):
+    """Files that are read in parallel in ranges of at least so many bytes; the corpus does not depend on it."""
+
+    range_bytes: int = Field(default=8_000_000, ge=1)
+
+
+class WikipediaSource(_RangedSource):
     """MediaWiki XML dumps (`*-pages-articles*.xml.bz2`, gzip, zstd or plain), one page a document.
 
-    Multistream dumps are read in parallel, in ranges of at least `range_bytes` compressed bytes. The corpus does not
-    depend on it.
+    Ranges are those of multistream dumps.
     """
 
     type: Literal["wikipedia"] = "wikipedia"
-    range_bytes: int = Field(default=8_000_000, ge=1)
 
 
 class BooksSource(_Source):
@@ -55,19 +59,19 @@ class TextSource(_Source):
     type: Literal["text"] = "text"
 
 
-class JsonlSource(_Source):
+class JsonlSource(_RangedSource):
     """JSON lines `{"id"?, "title"?, "text"}`, plain, gzip, bzip2 or zstd, one line a document."""
 
     type: Literal["jsonl"] = "jsonl"
 
 
-class ExtractedSource(_Source):
+class ExtractedSource(_RangedSource):
     """Wikipedia as extracted text: files of `<doc id="…" url="…" title="…">` … `</doc>`, one element a document."""
 
     type: Literal["extracted"] = "extracted"
 
 
-class TableSource(_Source):
+class TableSource(_RangedSource):
     """Parquet or Arrow files with a `text` column, as Hugging Face datasets keeps them, one row a document."""
 
     type: Literal["table"] = "table"

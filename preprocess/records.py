@@ -8,8 +8,9 @@ Markup = Literal["wikitext", "markdown", "book", "plain"]  # which cleaner a doc
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of input that one task reads: a file, or the bytes `begin` … `end` − 1 of a multistream dump.
+    """One piece of input that one task reads: a file, or a range of it, in which `begin` … `end` − 1 are read.
 
+    They count bytes, in Parquet files row groups; `before` counts the lines or rows before them, which ids go on from.
     `name` is the path below the folder that all files of the source share: it is the same on every machine. `bytes` and
     `sha256` are the whole file's.
     """
@@ -23,6 +24,7 @@ class Unit:
     sha256: str
     begin: int
     end: int
+    before: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,19 @@ def _files(source: Source) -> list[Path]:
     return sorted(found)
 
 
+def _ranges(path: Path, source: Source) -> list[tuple[int, int, int]]:
+    """(begin, end, what is before) of the units of a file, which together are the whole of it."""
+    if source.type == "wikipedia":
+        return [(begin, end, 0) for begin, end in multistream.ranges(path, source.range_bytes)]
+    if source.type == "jsonl":
+        return jsonl.ranges(path, source.range_bytes)
+    if source.type == "extracted":
+        return extracted.ranges(path, source.range_bytes)
+    if source.type == "table":
+        return table.ranges(path, source.range_bytes)
+    return [(0, path.stat().st_size, 0)]
+
+
 def list_units(sources: Sequence[Source]) -> list[Unit]:
     """All units of a corpus, sorted by source, name and range, each with its input's SHA-256.
 
@@ -48,8 +61,7 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
         shared = os.path.commonpath([path.parent for path in paths])
         for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
             size, digest = path.stat().st_size, file_sha256(path)
-            whole = [(0, size)]
-            for part in multistream.ranges(path, source.range_bytes) if source.type == "wikipedia" else whole:
+            for part in _ranges(path, source):
                 units.append(Unit(len(units), source.name, source.type, str(path), name, size, digest, *part))
     return units
 

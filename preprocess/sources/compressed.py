@@ -82,6 +82,15 @@ class _ZstdFrames(io.RawIOBase):
         return len(data)
 
 
+_BZIP2, _ZSTD, _GZIP = b"BZh", b"\x28\xb5\x2f", b"\x1f\x8b"
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether `open_stream` decompresses it."""
+    with path.open("rb") as file:
+        return file.read(3).startswith((_BZIP2, _ZSTD, _GZIP))
+
+
 @contextmanager
 def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[io.BufferedIOBase, BinaryIO]]:
     """Yield (the decompressed stream, the raw file below it, whose `tell()` says how far it was read).
@@ -97,11 +106,11 @@ def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[
         magic = raw.read(3)
         raw.seek(begin)
         stream: io.BufferedIOBase = raw
-        if magic == b"BZh":
+        if magic == _BZIP2:
             stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))
-        elif magic == b"\x28\xb5\x2f":
+        elif magic == _ZSTD:
             stream = io.BufferedReader(_ZstdFrames(raw))
-        elif magic[:2] == b"\x1f\x8b":
+        elif magic[:2] == _GZIP:
             stream = gzip.GzipFile(fileobj=raw)
         try:
             yield stream, raw

@@ -6,29 +6,39 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Unit, snippet
-from preprocess.sources.compressed import TruncatedError, open_stream
-from preprocess.sources.lines import LONGEST, lines, oversized
+from preprocess.sources.compressed import TruncatedError
+from preprocess.sources.lines import LONGEST, open_lines, oversized
+from preprocess.sources.lines import ranges as line_ranges
 
 _META = {"url": re.compile(' url="([^"]*)"'), "revision": re.compile(' revid="([^"]*)"')}
 _BEGIN = re.compile(r'<doc id="([^"]*)"((?: [a-z]+="[^"]*")*?) title="(.*)">')  # titles keep their own quotation marks
 
 
+def _is_end(line: bytes) -> bool:
+    return line.strip() == b"</doc>"
+
+
+def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+    """(begin, end, lines before) of ranges of whole articles."""
+    return line_ranges(path, target, _is_end)
+
+
 def read(unit: Unit) -> Iterator[Item]:
-    """The articles of a file. The title, which is also the text's first line, is kept as a heading.
+    """The articles of a unit. The title, which is also the text's first line, is kept as a heading.
 
     Raises:
         TruncatedError: the file ends within an article. InputError: no `<doc>` file, or a damaged compressed one.
     """
     path = Path(unit.path)
-    with open_stream(path) as (stream, _):
+    with open_lines(unit) as lines:
         begun: re.Match[str] | None = None
         text: list[bytes] = []
         size = 0  # of the article, which is not held once it is too long
-        for number, line in lines(stream, unit):
+        for number, line in lines:
             if begun is None:
                 if line.strip():
                     begun = _beginning(line, path, number)
-            elif line.strip() == b"</doc>":
+            elif _is_end(line):
                 yield _item(begun, b"".join(text), size, unit)
                 begun, text, size = None, [], 0
             else:

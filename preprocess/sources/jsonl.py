@@ -1,22 +1,27 @@
-"""JSON lines, one document a line; the file may be compressed."""
+"""JSON lines, one document a line; the file may be compressed, and is read in ranges of lines where it is not."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
-from preprocess.sources.compressed import open_stream
-from preprocess.sources.lines import LONGEST, lines, oversized
+from preprocess.sources.lines import LONGEST, open_lines, oversized
+from preprocess.sources.lines import ranges as line_ranges
+
+
+def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+    """(begin, end, lines before) of ranges that may be read by themselves."""
+    return line_ranges(path, target, lambda line: True)
 
 
 def read(unit: Unit) -> Iterator[Item]:
-    """The documents of a file. A line that cannot be read is a dead letter that names its number.
+    """The documents of a unit. A line that cannot be read is a dead letter that names its number.
 
     Raises:
         TruncatedError: a compressed file is cut off. InputError: it is damaged, or UTF-16.
     """
-    with open_stream(Path(unit.path)) as (stream, _):
-        for number, line in lines(stream, unit):
+    with open_lines(unit) as lines:
+        for number, line in lines:
             if line.strip():
                 yield _item(line, f"{unit.source}/{unit.name}#{number}", unit.source)
 

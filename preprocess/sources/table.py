@@ -1,6 +1,7 @@
 """Parquet and Arrow files, as Hugging Face `datasets` keeps them: one row a document, a bounded number at a time."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,30 @@ from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 ROWS = 256  # at once
 
 
+def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+    """(first row group, end, rows before) of ranges of `target` bytes of a Parquet file; of others the whole."""
+    size = path.stat().st_size
+    if not _is_parquet(path):
+        return [(0, size, 0)]
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):  # damaged: whoever reads it will tell
+        return [(0, size, 0)]
+    length = size // max(1, size // target)
+    cuts, rows, bytes = [(0, 0)], 0, 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        rows += group.num_rows
+        bytes += sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+        if bytes >= length and number + 1 < metadata.num_row_groups:
+            cuts.append((number + 1, rows))
+            bytes = 0
+    cuts.append((metadata.num_row_groups, rows))
+    return [(begin, end, before) for (begin, before), (end, _) in pairwise(cuts)]
+
+
 def read(unit: Unit) -> Iterator[Item]:
-    """The rows of a file: `text`, and `id`, `title` and those of `META` where there are such columns.
+    """The rows of a unit: `text`, and `id`, `title` and those of `META` where there are such columns.
 
     A null text is a dead letter.
 
@@ -22,9 +45,9 @@ def read(unit: Unit) -> Iterator[Item]:
         InputError: neither Parquet nor Arrow, damaged, or without a text column.
     """
     path = Path(unit.path)
-    number = 0
+    number = unit.before
     try:
-        for batch in _batches(path):
+        for batch in _batches(unit):
             _check(batch.schema, path)
             for row in _rows(batch):
                 number += 1
@@ -36,17 +59,26 @@ def read(unit: Unit) -> Iterator[Item]:
         raise InputError(f"{path}: damaged, after {number} rows, or no Parquet or Arrow file: {what}") from None
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _magic(path: Path) -> bytes:
     with path.open("rb") as file:
-        magic = file.read(6)
-    if magic[:4] == b"PAR1":
+        return file.read(6)
+
+
+def _is_parquet(path: Path) -> bool:
+    return _magic(path).startswith(b"PAR1")
+
+
+def _batches(unit: Unit) -> Iterator[pa.RecordBatch]:
+    path = Path(unit.path)
+    if _is_parquet(path):
         with pq.ParquetFile(path) as parquet:
             names = parquet.schema_arrow.names
             wanted = [name for name in ("id", "title", "text", *META) if name in names]
-            yield from parquet.iter_batches(ROWS, columns=wanted if "text" in names else None)
+            groups = list(range(unit.begin, unit.end))
+            yield from parquet.iter_batches(ROWS, groups, columns=wanted if "text" in names else None)
         return
     with pa.memory_map(str(path)) as file:
-        if magic == b"ARROW1":
+        if _magic(path) == b"ARROW1":
             reader = pa.ipc.open_file(file)
             batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
