@@ -11,7 +11,8 @@ and one folder a stage (`preprocess.stages`), in which each unit of input has it
     documents/unit-00000.{parquet,jsonl,json}  cleaned documents, dead letters, counts
     documents/duplicates-00000.json            documents of the unit that an equal one elsewhere replaces
     tokenizer/unit-00000.parquet               sentences for training the tokenizer
-    tokenizer/tokenizer/                       the tokenizer
+    tokenizer/tokenizer/                       the tokenizer, as it is exported
+    tokenizer/vocabulary.json                  its size and special ids
     tokens/unit-00000.{tokens,sentences,json}  encoded documents, in the unit's order
     tokens/unit-00000.parquet                  where each lies in them
     tokens/bins-00000.parquet                  how many tokens fall to which part of the shards
@@ -32,6 +33,7 @@ from pipeline.files import read_json, write_json
 from preprocess.config import CorpusConfig
 from preprocess.failures import explained
 from preprocess.records import Unit
+from preprocess.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Plan:
     @property
     def tokenizer(self) -> Path:
         return self.folders["tokenizer"] / "tokenizer"
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(**read_json(self.folders["tokenizer"] / "vocabulary.json"))
 
     def file(self, stage: str, unit: int, suffix: str, name: str = "unit") -> Path:
         """A unit's file of a stage."""

@@ -97,7 +97,7 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
     """Documents → a sample of sentences → the tokenizer."""
     work, below = str(plan.work), sample.threshold(plan.config, kept.characters(plan))
     with (
-        progress("training the tokenizer", 1, plan.tokenizer, "spm.model"),
+        progress("training the tokenizer", 1, plan.tokenizer, "tokenizer.json"),
         running(options, plan.work) as pipeline,
     ):
         (
@@ -112,12 +112,12 @@ def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
 
 def make_tokens(plan: Plan, options: PipelineOptions) -> None:
     """Documents → token ids."""
-    digests = (file_sha256(plan.tokenizer / "spm.model"), file_sha256(plan.tokenizer / "tokenizer.json"))
+    digest = file_sha256(plan.tokenizer / "tokenizer.json")
     with (
         progress("encoding", len(plan.units), plan.folders["tokens"]),
         running(options, plan.work) as pipeline,
     ):
-        encode = beam.Map(tokens.write_tokens, str(plan.work), digests)
+        encode = beam.Map(tokens.write_tokens, str(plan.work), digest)
         pipeline | beam.Create(plan.tasks()) | "encode" >> encode
     plan.raise_first_error()
 

@@ -19,6 +19,7 @@ from preprocess.config import CorpusConfig
 from preprocess.plan import Plan
 from preprocess.sentences import sentences
 from preprocess.split import split_of
+from preprocess.spm import MAX_SENTENCE_BYTES
 
 SCHEMA = pa.schema([("draw", pa.uint64()), ("sentences", pa.list_(pa.string()))])
 
@@ -76,7 +77,7 @@ def choose(drawn: Iterable[Drawn], bound: int) -> list[str]:
     """Sentences in the order of their lines' draws, at most `bound` characters of them."""
     gathered, characters = [], 0
     for sentence in chain.from_iterable(found for _, found in sorted(drawn)):
-        if len(sentence.encode()) > tokenizer.MAX_SENTENCE_BYTES:
+        if len(sentence.encode()) > MAX_SENTENCE_BYTES:
             continue
         characters += len(sentence)
         if characters > bound:
@@ -92,7 +93,7 @@ def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
     config = plan.config
     with plan.reporting("tokenizer", 0):
         paths = [plan.file("tokenizer", unit, "parquet") for unit in units]
-        model = tokenizer.train(gather(paths, config.tokenizer.sample_characters), config.tokenizer)
-        longest = config.sequence_lengths[-1]
-        tokenizer.write_tokenizer(plan.tokenizer, model, config.tokenizer.type, config.clean.unicode_form, longest)
+        chosen = gather(paths, config.tokenizer.sample_characters)
+        trained = tokenizer.train(chosen, config.tokenizer, config.clean.unicode_form)
+        tokenizer.write(plan.folders["tokenizer"], trained, config.sequence_lengths[-1])
     return len(units)

@@ -45,7 +45,7 @@ def places(number: int, work: str) -> Iterator[tuple[int, tuple[str, int, int, i
 
 def _gather(places: list[Place], plan: Plan) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.uint64]]]:
     """The tokens of a shard, document after document, and where documents and sentences begin in them."""
-    dtype = token_dtype(plan.config.tokenizer.vocab_size)
+    dtype = token_dtype(plan.vocabulary.size)
     offsets = np.cumsum([0, *(place.token_end - place.token for place in places)]).astype(np.uint64)
     firsts = np.cumsum([0, *(place.sentence_end - place.sentence for place in places)])
     tokens, sentences = np.empty(int(offsets[-1]), dtype), np.empty(int(firsts[-1]) + 1, np.uint64)

@@ -1,28 +1,28 @@
 """Documents → token ids, in files; where each document lies in them goes on to the shards."""
 
-import re
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sentencepiece
 from tokenizers import Tokenizer
 
 from pipeline.errors import DigestError
 from pipeline.files import atomic_path, file_sha256, write_json
 from pipeline.shards import token_dtype
-from preprocess import kept, tokenizer
-from preprocess.encode import encode
+from preprocess import kept
+from preprocess.encode import Encoder
 from preprocess.plan import Plan
 from preprocess.split import bin_of, split_of
+from preprocess.vocabulary import byte_ids
 
-EOS = tokenizer.SPECIAL_IDS["eos"]
-COMPARED_CHARACTERS = 10_000  # of each document, by both tokenizers: the fast one is seven times slower
-_SPACE = re.compile(r"\s")
+# beside documents, tokens and sentences; a mismatch is a document for which `tokenizer.json` gives other ids, since it
+# spells a special token
+COUNTED = ("characters", "words", "byte_tokens", "mismatches")
 
 
 class Place(NamedTuple):
@@ -43,34 +43,33 @@ PLACES = pa.schema(
 
 
 @lru_cache(maxsize=1)
-def _tokenizers(folder: Path, digests: tuple[str, str]) -> tuple[sentencepiece.SentencePieceProcessor, Tokenizer]:
-    """Both forms of the tokenizer, once a process, after their digests have been compared with the driver's."""
-    for name, digest in zip(("spm.model", "tokenizer.json"), digests, strict=True):
-        found = file_sha256(folder / name)
-        if found != digest:
-            raise DigestError(f"{folder / name}: SHA-256 {found}, expected {digest}")
-    return tokenizer.load((folder / "spm.model").read_bytes()), Tokenizer.from_file(str(folder / "tokenizer.json"))
+def _encoder(path: Path, digest: str) -> tuple[Encoder, npt.NDArray[np.bool_]]:
+    """The encoder and which of its ids are bytes, once a process, after its digest was compared with the driver's."""
+    found = file_sha256(path)
+    if found != digest:
+        raise DigestError(f"{path}: SHA-256 {found}, expected {digest}")
+    tokenizer = Tokenizer.from_file(str(path))
+    return Encoder(tokenizer), byte_ids(tokenizer)
 
 
-def _beginning(text: str) -> str:
-    """A text's first words, so many that they are compared by both tokenizers."""
-    space = _SPACE.search(text, COMPARED_CHARACTERS)
-    return text[: space.start()] if space else text
+def count_words(text: str) -> int:
+    """The number of words between white space in a normalised text."""
+    return 1 + text.count(" ") + text.count("\n") - text.count("\n\n")
 
 
-def write_tokens(number: int, work: str, digests: tuple[str, str]) -> int:
+def write_tokens(number: int, work: str, digest: str) -> int:
     """Encode one unit's documents into its token files, and write where each lies; returns the unit."""
     plan = Plan.load(work)
     with plan.reporting("tokens", number):
-        _write_tokens(number, plan, digests)
+        _write_tokens(number, plan, digest)
     return number
 
 
-def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
-    processor, fast = _tokenizers(plan.tokenizer, digests)
-    dtype = token_dtype(plan.config.tokenizer.vocab_size)
+def _write_tokens(number: int, plan: Plan, digest: str) -> None:
+    encoder, is_byte = _encoder(plan.tokenizer / "tokenizer.json", digest)
+    dtype, eos = token_dtype(plan.vocabulary.size), plan.vocabulary.special_ids["eos"]
     places: list[tuple[Any, ...]] = []
-    tokens, sentences, mismatches = 0, 0, 0
+    tokens, sentences, counts = 0, 0, Counter(dict.fromkeys(COUNTED, 0))
     with (
         atomic_path(plan.file("tokens", number, "tokens")) as token_path,
         atomic_path(plan.file("tokens", number, "sentences")) as sentence_path,
@@ -78,19 +77,22 @@ def _write_tokens(number: int, plan: Plan, digests: tuple[str, str]) -> None:
         sentence_path.open("wb") as sentence_file,
     ):
         for row in kept.kept(plan, number, ["text", "hash"]):
-            ids, begins = encode(row["text"], processor)
-            compared = fast.encode(_beginning(row["text"]), add_special_tokens=False).ids
-            mismatches += compared != ids[: len(compared)].tolist()
-            token_file.write(np.append(ids, EOS).astype(dtype).tobytes())
+            text = row["text"]
+            ids, begins = encoder.encode(text)
+            token_file.write(np.append(ids, eos).astype(dtype).tobytes())
             sentence_file.write((begins + np.uint64(tokens)).astype("<u8").tobytes())
             place = Place(row["hash"], number, tokens, tokens + len(ids) + 1, sentences, sentences + len(begins))
             places.append((row["cluster"], *place))
             tokens, sentences = place.token_end, place.sentence_end
+            counts["characters"] += len(text)
+            counts["words"] += count_words(text)
+            counts["byte_tokens"] += int(is_byte[ids].sum())
+            counts["mismatches"] += any(token in text for token in encoder.special_tokens)
     with atomic_path(plan.file("tokens", number, "parquet")) as temporary:
         columns = [list(column) for column in zip(*places, strict=True)] or [[] for _ in PLACES]
         pq.write_table(pa.table(columns, schema=PLACES), temporary)
     _write_bins(number, plan, places)
-    result = {"documents": len(places), "tokens": tokens, "sentences": sentences, "mismatches": int(mismatches)}
+    result = {"documents": len(places), "tokens": tokens, "sentences": sentences, **counts}
     write_json(plan.file("tokens", number, "json"), result)
 
 

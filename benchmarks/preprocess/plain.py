@@ -8,7 +8,7 @@ everything in memory.
 
 import sys
 from collections import Counter
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from multiprocessing import Pool
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import sentencepiece
+from tokenizers import Tokenizer
 
 from pipeline.configfile import load_config
 from pipeline.shards import shard_name, token_dtype, write_shard
@@ -24,10 +24,11 @@ from preprocess import sample, sources, tokenizer
 from preprocess.config import CorpusConfig
 from preprocess.dedup import content_hash
 from preprocess.documents import cleaned
-from preprocess.encode import Encoded, encode
+from preprocess.encode import Encoded, Encoder
 from preprocess.pack import pack
 from preprocess.records import Document, Unit
 from preprocess.split import BINS, bin_of, cut, rank_of, shard_key, shard_keys, shard_of, split_of
+from preprocess.vocabulary import SPECIAL_IDS
 
 PROCESSES = 2
 
@@ -56,15 +57,20 @@ def draw(unit: list[Text], config: CorpusConfig, below: int) -> list[sample.Draw
     return [drawn for text in of_train for drawn in sample.draw_sentences(text.text, text.hash, config.seed, below)]
 
 
-def encode_all(unit: list[Text], model: bytes) -> list[Encoded]:
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    return [encode(text.text, processor) for text in unit]
+def encode_all(unit: list[Text], json: str) -> list[Encoded]:
+    encoder = _encoder(json)
+    return [encoder.encode(text.text) for text in unit]
+
+
+@lru_cache(maxsize=1)
+def _encoder(json: str) -> Encoder:
+    return Encoder(Tokenizer.from_str(json))
 
 
 def write(part: tuple[int, list[Encoded]], config: CorpusConfig) -> None:
     """Write one shard from its documents in their order."""
     dtype = token_dtype(config.tokenizer.vocab_size)
-    tokens = [np.append(document.ids, tokenizer.SPECIAL_IDS["eos"]).astype(dtype) for document in part[1]]
+    tokens = [np.append(document.ids, SPECIAL_IDS["eos"]).astype(dtype) for document in part[1]]
     offsets = np.cumsum([0, *map(len, tokens)]).astype(np.uint64)
     begins = [document.sentences + offset for document, offset in zip(part[1], offsets, strict=False)]
     index = {"documents": offsets, "sentences": np.concatenate([*begins, offsets[-1:]])}
@@ -99,8 +105,8 @@ def main(path: str) -> None:
         below = sample.threshold(config, sum(len(text.text) for text in texts))
         drawn = pool.map(partial(draw, config=config, below=below), units, chunksize=1)
         chosen = sample.choose(chain.from_iterable(drawn), config.tokenizer.sample_characters)
-        model = tokenizer.train(chosen, config.tokenizer)
-        encoded = pool.map(partial(encode_all, model=model), units, chunksize=1)
+        trained = tokenizer.train(chosen, config.tokenizer, config.clean.unicode_form).tokenizer
+        encoded = pool.map(partial(encode_all, json=trained.to_str()), units, chunksize=1)
         documents = [document for unit in encoded for document in unit]
         pool.map(partial(write, config=config), divide([text.hash for text in texts], documents, config), chunksize=1)
 

@@ -132,6 +132,9 @@ def test_manifest_says_where_it_comes_from_and_holds_no_path(corpus: Path, raw: 
     manifest = json.loads((corpus / "manifest.json").read_bytes())
     assert manifest["tokenizer"]["fingerprint"] == file_sha256(corpus / "tokenizer" / "tokenizer.json")
     assert manifest["tokenizer"]["mismatching_documents"] == 0
+    encoded, splits = manifest["tokenizer"]["encoded"], manifest["splits"].values()
+    assert all(encoded[key] == sum(split[key] for split in splits) for key in ("documents", "tokens"))
+    assert 0 < encoded["byte_tokens"] < encoded["tokens"] / 50 < encoded["words"] < encoded["characters"] / 3
     names = {entry["name"]: entry["sha256"] for entry in manifest["inputs"]}
     assert names["wiki.xml.bz2"] == file_sha256(raw / "wiki.xml.bz2")
     assert len(names) == 9
@@ -299,8 +302,8 @@ def test_outputs_that_cannot_be_made(raw: Path, tmp_path: Path, name: str) -> No
 
 def test_a_digest_error_in_a_task_is_one(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tokens = tokens.write_tokens
-    monkeypatch.setattr(tokens, "write_tokens", lambda n, work, digests: write_tokens(n, work, ("0" * 64, digests[1])))
-    with pytest.raises(DigestError, match=r"^[^\n]*spm\.model: SHA-256 \w+, expected 0+$"):
+    monkeypatch.setattr(tokens, "write_tokens", lambda n, work, digest: write_tokens(n, work, "0" * 64))
+    with pytest.raises(DigestError, match=r"^[^\n]*tokenizer\.json: SHA-256 \w+, expected 0+$"):
         run(small_config(raw, tmp_path / "corpus"))
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.stages"]
 

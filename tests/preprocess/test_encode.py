@@ -1,0 +1,85 @@
+"""Encoding word by word gives what the exported tokenizer gives for the whole document."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from preprocess import encode, tokenizer, tokens
+from preprocess.clean.unicode import normalise
+from preprocess.config import TokenizerConfig
+from preprocess.encode import Encoder
+from preprocess.sentences import spans
+from preprocess.spm import BYTES
+from preprocess.vocabulary import SPECIAL_TOKENS, byte_ids
+from tests.preprocess.small import prose
+
+TEXTS = [prose(number, 60) for number in range(4)] + ["aaaa aaaaaaa aa", "日本の文。二番目の文！「三番目。」四。" * 20]
+KINDS: tuple[Any, ...] = ("sentencepiece-unigram", "sentencepiece-bpe")
+
+
+def fast_tokenizer(kind: Any) -> Tokenizer:
+    config = TokenizerConfig(type=kind, vocab_size=400, sample_characters=100_000)
+    return tokenizer.train([line for text in TEXTS for line in text.split("\n")], config, "NFC").tokenizer
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def fast(request: pytest.FixtureRequest) -> Tokenizer:
+    return fast_tokenizer(request.param)
+
+
+@pytest.fixture(scope="module")
+def encoder(fast: Tokenizer) -> Encoder:
+    return Encoder(Tokenizer.from_str(fast.to_str()))
+
+
+def whole(fast: Tokenizer, text: str) -> list[int]:
+    return list(fast.encode(text, add_special_tokens=False).ids)
+
+
+ODD = "|\n|\r\n|\n\n\n| \t |.|!|?|。|」|「|▁|\u00ad|\u200b|a\u0301|\u0301|\ufeff|\x1f|'s|I'll|aaa|baba|日本|。「|<0x41>"
+ODD += "|1,0.5|…|\u3000|\xa0|“|’|🙂|\u0085|<|>| "
+_piece = st.one_of(
+    st.sampled_from(ODD.split("|")),
+    st.text(st.characters(codec="utf-8"), max_size=3),
+    st.sampled_from(TEXTS[0].split()),
+)
+
+
+@given(st.lists(_piece, max_size=60).map("".join))
+def test_a_document_is_its_words(fast: Tokenizer, encoder: Encoder, raw: str) -> None:
+    text = normalise(raw)
+    if not text or any(token in raw for token in SPECIAL_TOKENS.values()):
+        return
+    found = encoder.encode(text)
+    assert found.ids.tolist() == whole(fast, raw)
+    assert tokens.count_words(text) == len(text.split())
+    begins = found.sentences.tolist()
+    assert begins == sorted(set(begins))
+    assert begins[0] == 0
+    assert begins[-1] < len(found.ids)
+    assert len(begins) <= len(spans(text))
+
+
+@pytest.mark.parametrize("bound", [0, 3, 40])
+def test_forgetting_changes_nothing(
+    fast: Tokenizer, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, bound: int
+) -> None:
+    monkeypatch.setattr(encode, "_REMEMBERED", bound)
+    monkeypatch.setattr(encode, "_LONGEST", bound // 10)
+    for text in TEXTS * 2:
+        assert encoder.encode(text).ids.tolist() == whole(fast, text)
+
+
+def test_a_special_token_in_a_text_is_characters(fast: Tokenizer, encoder: Encoder) -> None:
+    assert set(encoder.special_tokens) == set(SPECIAL_TOKENS.values())
+    for token in SPECIAL_TOKENS.values():
+        ids = encoder.encode(f"{token} bala {token}").ids.tolist()
+        assert fast.token_to_id(token) not in ids
+        assert fast.decode(ids, skip_special_tokens=False) == f"{token} bala {token}"
+
+
+def test_byte_tokens(fast: Tokenizer) -> None:
+    assert [id for id, is_byte in enumerate(byte_ids(fast).tolist()) if is_byte] == list(BYTES)
