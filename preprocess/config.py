@@ -127,6 +127,14 @@ class GopherRepetitionConfig(_RulesConfig):
     duplicate_ngrams: dict[Words, Share] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1})
 
 
+class C4Config(_RulesConfig):
+    """Raffel et al. 2020, "Exploring the Limits of Transfer Learning", 2.2, but for its list of bad words."""
+
+    min_line_words: int = Field(default=5, ge=0)
+    max_word_characters: int = Field(default=1000, ge=1)  # as in the code that made C4
+    min_sentences: int = Field(default=3, ge=0)
+
+
 class FilterConfig(Config):
     """Which cleaned documents are kept; the others go to dead letters."""
 
@@ -134,6 +142,7 @@ class FilterConfig(Config):
     max_characters: int | None = Field(default=None, ge=1)
     min_words: int | None = Field(default=None, ge=1)
     max_words: int | None = Field(default=None, ge=1)
+    c4: C4Config | None = None
     gopher_quality: GopherQualityConfig | None = None
     gopher_repetition: GopherRepetitionConfig | None = None
 

@@ -16,7 +16,7 @@ from preprocess.clean import clean
 from preprocess.clean.errors import UncleanableError
 from preprocess.config import CorpusConfig
 from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
-from preprocess.filters import refuse
+from preprocess.filters import judge
 from preprocess.plan import Plan
 from preprocess.records import DeadLetter, Document, Item, snippet
 
@@ -33,7 +33,7 @@ def cleaned(item: Item, config: CorpusConfig, removed: Counter[str]) -> Item:
     """A document with its clean text, or the dead letter that it became; anything else as it is.
 
     Args:
-        removed: what was removed from documents by cleaning, is added to it by rule.
+        removed: what cleaning and filters removed from documents is added to it by rule.
     """
     if not isinstance(item, Document):
         return item
@@ -44,10 +44,10 @@ def cleaned(item: Item, config: CorpusConfig, removed: Counter[str]) -> Item:
         text, lost = clean(item.text, item.markup, config.clean, item.wiki)
     except UncleanableError as error:
         return DeadLetter(item.id, "clean", error.rule, str(error), snippet(item.text), item.meta)
-    refused = refuse(text, item.source, config.filter)
-    if refused:
-        return DeadLetter(item.id, "filter", *refused, snippet(text or item.text), item.meta)
-    removed.update(lost)
+    text, cut, refusal = judge(text, item.source, config.filter)
+    if refusal:
+        return DeadLetter(item.id, "filter", *refusal, snippet(text or item.text), item.meta)
+    removed.update(lost + cut)
     return replace(item, text=text)
 
 

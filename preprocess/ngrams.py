@@ -27,6 +27,7 @@ _UNSPACED = (  # first and last code points
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
+UNSPACED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSPACED) + "]")
 
 
 def mix(values: Hashes) -> Hashes:

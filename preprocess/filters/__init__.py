@@ -1,23 +1,38 @@
-"""Which cleaned documents are kept. One file a family of rules; a rule refuses with (rule, what was found, the limit).
+"""Which cleaned documents are kept, and which of their lines. One file a family of rules.
 
-A family is asked in the order of its cost, a document is refused by the first rule that it breaks.
+Families are asked in the order of their cost; a document is refused by the first rule that it breaks.
 """
 
+from collections import Counter
+from typing import NamedTuple
+
 from preprocess.config import FilterConfig
-from preprocess.filters import gopher_quality, gopher_repetition, length
+from preprocess.filters import c4, gopher_quality, gopher_repetition, length
 from preprocess.filters.length import Refusal
 
 
-def refuse(text: str, source: str, config: FilterConfig) -> Refusal | None:
-    """Why a cleaned text is no document of the corpus; None when it is one.
+class Judged(NamedTuple):
+    """What filters leave of a text, how many of its lines went by which rule, and why it is refused, if it is."""
+
+    text: str
+    removed: Counter[str]
+    refusal: Refusal | None
+
+
+def judge(text: str, source: str, config: FilterConfig) -> Judged:
+    """Take a cleaned text's bad lines out, and say whether the rest is a document of the corpus.
 
     Args:
         source: the name of the source that the text is of; rules may be for some sources only.
     """
+    removed = Counter[str]()
     refusal = length.refuse(text, config)
+    if not refusal and config.c4 and config.c4.applies_to(source):
+        text, removed = c4.keep_lines(text, config.c4)
+        refusal = c4.refuse(text, config.c4) or length.refuse(text, config)
     quality, repetition = config.gopher_quality, config.gopher_repetition
     if not refusal and quality and quality.applies_to(source):
         refusal = gopher_quality.refuse(text, quality)
     if not refusal and repetition and repetition.applies_to(source):
         refusal = gopher_repetition.refuse(text, repetition)
-    return refusal
+    return Judged(text, removed, refusal)

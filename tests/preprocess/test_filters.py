@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.shards import Corpus
-from preprocess.config import FilterConfig, GopherQualityConfig, GopherRepetitionConfig
-from preprocess.filters import gopher_quality, gopher_repetition, refuse
+from preprocess.config import C4Config, FilterConfig, GopherQualityConfig, GopherRepetitionConfig
+from preprocess.filters import c4, gopher_quality, gopher_repetition, judge
 from preprocess.run import run
 from tests.preprocess.small import prose, small_config, write_raw
 
@@ -31,6 +31,10 @@ def different(number: int, begin: int = 0) -> list[str]:
 
 def filters(**sections: Any) -> FilterConfig:
     return FilterConfig.model_validate_json(json.dumps({"min_characters": 1, **sections}))
+
+
+def refuse(text: str, source: str, config: FilterConfig) -> tuple[str, str] | None:
+    return judge(text, source, config).refusal
 
 
 def quality(text: str, **limits: Any) -> str | None:
@@ -143,8 +147,71 @@ def test_shares_of_ngrams_are_those_of_a_plain_count(words: list[str], n: int, t
 
 @given(st.text())
 def test_any_text_is_judged(text: str) -> None:
-    both = filters(gopher_quality={"min_words": 0}, gopher_repetition={})
-    refuse(text, "web", both)
+    everything = filters(gopher_quality={"min_words": 0}, gopher_repetition={}, c4={"min_sentences": 0})
+    judge(text, "web", everything)
+    kept, removed = c4.keep_lines(text, C4Config())
+    assert c4.keep_lines(kept, C4Config()) == (kept, {}) or "[" in kept
+    assert len(removed) == 0 or len(kept) < len(text)
+
+
+LINES = {
+    "It has five words only.": None,
+    'She said: "I will go."': None,
+    "Il n’en sait rien du tout »": None,
+    "道可道，非常道。": None,
+    "A headline has no full stop": "c4-line-end",
+    "And so it goes on for ever...": "c4-line-end",
+    "Four words are few.": "c4-line-words",
+    "道可道。": "c4-line-words",
+    f"One long word is {'x' * 1001}": "c4-line-end",
+    f"One long word is {'x' * 1000}.": "c4-long-word",
+    f"One long word is {'x' * 999}.": None,
+    "道" * 2000 + "。": None,
+    "Please enable JavaScript to see it.": "c4-javascript",
+    "This site uses cookies for your good.": "c4-policy",
+    "Read our Privacy Policy to the end.": "c4-policy",
+}
+
+
+@pytest.mark.parametrize(("line", "rule"), LINES.items())
+def test_lines_of_c4(line: str, rule: str | None) -> None:
+    good = "This is a line that stays."
+    text, removed = c4.keep_lines(f"{good}\n\n{line}\n\n{good}", C4Config())
+    assert removed == ({rule: 1} if rule else {})
+    assert text == (f"{good}\n\n{good}" if rule else f"{good}\n\n{line}\n\n{good}")
+
+
+def test_citation_marks_and_changed_limits_of_c4() -> None:
+    text = "It was so.[12] And then no more.[citation needed]\nNot [that] one?[edit]"
+    assert c4.keep_lines(text, C4Config(min_line_words=3)) == (
+        "It was so. And then no more.\nNot [that] one?",
+        {"c4-citation": 3},
+    )
+    assert c4.keep_lines(text, C4Config())[1] == {"c4-citation": 3, "c4-line-words": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("There is one. There are two. There are three.", None),
+        ("This is the only line.\n\nThis is the second line.\nAnd this is a third.", None),
+        ("This is the only line.\n\nThere is another; no more.", "c4-sentences: 2 sentences"),
+        ("No sentence\nA headline", "c4-sentences: 0 sentences"),
+        ("The code is {x} for you. It is here. It works.", "c4-curly-bracket: a curly bracket at character 12"),
+        ("We begin Lorem ipsum dolor. It is here. It works.", "c4-lorem-ipsum: “lorem ipsum” at character 9"),
+        ("A headline with {\nThere is one. There are two. There are three.", None),
+    ],
+)
+def test_pages_of_c4(text: str, found: str | None) -> None:
+    refusal = judge(text, "web", filters(c4={})).refusal
+    assert (": ".join(refusal).partition(",")[0].partition(" in the lines")[0] if refusal else None) == found
+
+
+def test_length_is_that_of_the_lines_that_are_left() -> None:
+    text = "A headline that is longer than what follows\nThere is one. There are two. There are three."
+    limits: dict[str, Any] = {"c4": {"sources": ["web"]}, "min_characters": 60}
+    assert refuse(text, "web", filters(**limits)) == ("too-short", "45 characters, expected at least 60")
+    assert refuse(text, "books", filters(**limits)) is None
 
 
 def test_lengths() -> None:
