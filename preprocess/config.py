@@ -94,7 +94,7 @@ Words = Annotated[int, Field(ge=1, le=50)]
 
 
 class _RulesConfig(Config):
-    """Rules that a paper published, its numbers the defaults. Off unless the section is there, if only as `{}`."""
+    """Rules that are off unless their section is there, if only as `{}`; the defaults are those that were published."""
 
     sources: list[str] | None = None  # the names of those that the rules are applied to; else to all
 
@@ -127,6 +127,14 @@ class GopherRepetitionConfig(_RulesConfig):
     duplicate_ngrams: dict[Words, Share] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1})
 
 
+class LanguageConfig(_RulesConfig):
+    """The language of a document, told from its beginning."""
+
+    accept: list[str] = Field(min_length=1)  # ISO 639 codes, such as `en`
+    min_probability: Share = 0.65
+    characters: int = Field(default=2000, ge=1)  # from the beginning: more take longer, and are hardly ever needed
+
+
 class C4Config(_RulesConfig):
     """Raffel et al. 2020, "Exploring the Limits of Transfer Learning", 2.2, but for its list of bad words."""
 
@@ -142,6 +150,7 @@ class FilterConfig(Config):
     max_characters: int | None = Field(default=None, ge=1)
     min_words: int | None = Field(default=None, ge=1)
     max_words: int | None = Field(default=None, ge=1)
+    language: LanguageConfig | None = None  # needs the extra kilobatch[language]
     c4: C4Config | None = None
     gopher_quality: GopherQualityConfig | None = None
     gopher_repetition: GopherRepetitionConfig | None = None

@@ -151,7 +151,7 @@ def build(plan: Plan) -> dict[str, Any]:
         "inputs": made_by["inputs"],
         "counts": count(plan),
         "config": made_by["config"],
-        "versions": versions(),
+        "versions": versions(config),
     }
 
 

@@ -34,6 +34,7 @@ from preprocess import documents, kept, manifest, near, sample, sink, sources, t
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.failures import explained
+from preprocess.filters import language
 from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
 from preprocess.interrupt import interruptible
 from preprocess.plan import Plan, total
@@ -154,10 +155,13 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         The corpus folder.
 
     Raises:
-        InputError: an input is missing or damaged, no document is left, a split is empty, the text is too little for
-            the vocabulary, or the output is another corpus. DigestError: the output is this corpus, but damaged.
+        InputError: an input is missing or damaged, a language unknown, no document is left, a split is empty, the text
+            is too little for the vocabulary, or the output is another corpus. DigestError: the output is this corpus,
+            but damaged.
     """
     options = pipeline_options(beam_options)
+    if config.filter.language:
+        language.check(config.filter.language)
     output = _resolved(config.output)
     units = sources.list_units(config.sources)
     if output.exists() or output.is_symlink():

@@ -58,9 +58,10 @@ VERSIONS = (
 )
 
 
-def versions() -> dict[str, str]:
+def versions(config: CorpusConfig) -> dict[str, str]:
     """Of Kilobatch and of the libraries that have a part in a corpus's bytes."""
-    return {name: importlib.metadata.version(name) for name in VERSIONS}
+    names = (*VERSIONS, "py3langid") if config.filter.language else VERSIONS
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def settings(config: CorpusConfig) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def key_of(stage: str, config: CorpusConfig, units: list[Unit]) -> str:
     for source in read["sources"]:
         del source["license"], source["attribution"]
     inputs = [[unit.source, unit.name, unit.sha256, unit.begin, unit.end] for unit in units]
-    return digest_of({"stage": stage, "settings": read, "inputs": inputs, "code": _code(), "versions": versions()})
+    return digest_of(
+        {"stage": stage, "settings": read, "inputs": inputs, "code": _code(), "versions": versions(config)}
+    )
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Which cleaned documents are kept, and which of their lines. One file a family of rules.
 
-Families are asked in the order of their cost; a document is refused by the first rule that it breaks.
+Families are asked in the order of `FilterConfig`; a document is refused by the first rule that it breaks.
 """
 
 from collections import Counter
 from typing import NamedTuple
 
 from preprocess.config import FilterConfig
-from preprocess.filters import c4, gopher_quality, gopher_repetition, length
+from preprocess.filters import c4, gopher_quality, gopher_repetition, language, length
 from preprocess.filters.length import Refusal
 
 
@@ -27,6 +27,8 @@ def judge(text: str, source: str, config: FilterConfig) -> Judged:
     """
     removed = Counter[str]()
     refusal = length.refuse(text, config)
+    if not refusal and config.language and config.language.applies_to(source):
+        refusal = language.refuse(text, config.language)
     if not refusal and config.c4 and config.c4.applies_to(source):
         text, removed = c4.keep_lines(text, config.c4)
         refusal = c4.refuse(text, config.c4) or length.refuse(text, config)

@@ -265,3 +265,13 @@ def test_refused_documents_are_dead_letters_with_rule_and_numbers(tmp_path: Any)
 def test_rules_for_a_source_that_there_is_not(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match=r"filter.gopher_quality.sources: found 'book'; did you mean 'books'?"):
         small_config(tmp_path, tmp_path / "corpus", filter={"gopher_quality": {"sources": ["book"]}})
+
+
+def test_removed_lines_are_counted_and_not_in_the_corpus(tmp_path: Any) -> None:
+    write_raw(tmp_path / "raw")
+    rules = {"c4": {"sources": ["books"], "min_line_words": 3, "min_sentences": 1}}
+    corpus = Corpus(run(small_config(tmp_path / "raw", tmp_path / "corpus", filter=rules)))
+    counts = corpus.manifest["counts"]
+    assert counts["sources"]["books"]["removed"] == {"c4-line-end": 4}  # two titles, two lines of a play
+    assert not any(rule.startswith("c4") for rule in counts["sources"]["wikipedia"]["removed"])
+    assert counts["kept"] == 25
