@@ -1,18 +1,23 @@
 """MediaWiki XML dumps, streamed page by page in constant memory."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from pipeline.errors import InputError
-from preprocess.records import DeadLetter, Document, Item, Skipped, Unit, snippet
+from preprocess.records import DeadLetter, Document, Item, Skipped, Unit, Wiki, snippet
 from preprocess.sources.compressed import TruncatedError, open_stream
+from preprocess.sources.disambiguation import is_disambiguation
+
+_FILES, _CATEGORIES = ("-2", "6"), ("14",)  # keys of namespaces, the same in all wikis
 
 
 def read(unit: Unit) -> Iterator[Item]:
-    """The articles of a dump, or of a range of its streams (namespace 0, no redirects), with their wikitext.
+    """The articles of a dump, or of a range of its streams: namespace 0, no redirects, no disambiguation pages.
 
     Raises:
         TruncatedError: the dump ends too early; every page before that place was given.
@@ -20,17 +25,33 @@ def read(unit: Unit) -> Iterator[Item]:
     """
     pages = 0
     path = Path(unit.path)
+    wiki = _wiki(unit)
     with open_stream(path, unit.begin, unit.end) as (stream, raw):
         try:
             for page in _pages(stream, unit):
                 pages += 1
-                yield _item(page, pages, unit)
+                yield _item(page, pages, unit, wiki)
         except ParseError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
             raise InputError(f"{path}: damaged dump: {error}, {where}") from None
         except EOFError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
             raise TruncatedError(path, f"truncated dump: {error}, {where}") from None
+
+
+def _wiki(unit: Unit) -> Wiki | None:
+    """What `<siteinfo>`, at the head of the file, says of files and categories. What is wrong there, `read` meets."""
+    whole = replace(unit, begin=0, end=unit.bytes)
+    names: dict[str, set[str]] = {}
+    with suppress(InputError, ParseError, EOFError), open_stream(Path(unit.path)) as (stream, _):
+        for event, element in _events(stream, whole):
+            tag = _local(element.tag)
+            if event == "end" and tag == "namespace" and element.text:
+                names.setdefault(element.get("key", ""), set()).add(element.text.lower())
+            if (event, tag) in (("end", "siteinfo"), ("start", "page")):
+                break
+    files, categories = ({name for key in keys for name in names.get(key, ())} for keys in (_FILES, _CATEGORIES))
+    return Wiki(frozenset(files), frozenset(categories)) if names else None
 
 
 def _pages(stream: BufferedIOBase, unit: Unit) -> Iterator[Element]:
@@ -74,7 +95,7 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]  # the namespace carries the version of the export format
 
 
-def _item(page: Element, number: int, unit: Unit) -> Item:
+def _item(page: Element, number: int, unit: Unit, wiki: Wiki | None) -> Item:
     """What a page is; `number` counts the pages of the unit and names one without `<id>`."""
     children = {_local(child.tag): child for child in page}
     own_id, title = (children[name].text or "" if name in children else "" for name in ("id", "title"))
@@ -90,4 +111,7 @@ def _item(page: Element, number: int, unit: Unit) -> Item:
         return DeadLetter(id, "read", "no-text", f"the page has no <{missing}>", snippet(title))
     said = {"revision": "id", "timestamp": "timestamp"}
     meta = {key: revision[name].text or "" for key, name in said.items() if name in revision}
-    return Document(id, unit.source, title, revision["text"].text or "", "wikitext", meta)
+    text = revision["text"].text or ""
+    if is_disambiguation(text):
+        return Skipped("disambiguation")
+    return Document(id, unit.source, title, text, "wikitext", meta, wiki)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.configfile import load_config
 from pipeline.errors import InputError
 from preprocess import sources
+from preprocess.clean import clean
 from preprocess.config import (
     BooksSource,
     CorpusConfig,
@@ -24,7 +25,7 @@ from preprocess.config import (
     TextSource,
     WikipediaSource,
 )
-from preprocess.records import DeadLetter, Document, Item, Skipped
+from preprocess.records import DeadLetter, Document, Item, Skipped, Wiki
 from tests.preprocess.small import dump, page
 
 
@@ -51,6 +52,47 @@ def test_wikipedia_by_content_not_by_name(tmp_path: Path, compress: Any) -> None
     assert document == Document("wikipedia/dump#1", "wikipedia", "Page 1", "one & <two>", "wikitext", {"revision": "1"})
     assert redirect == Skipped("redirect")
     assert other == Skipped("other-namespace")
+
+
+_SITEINFO = """<siteinfo><namespaces><namespace key="-2">Meedia</namespace><namespace key="6">Pilt</namespace>
+<namespace key="14">Kategooria</namespace><namespace key="0" /></namespaces></siteinfo>"""
+
+
+def test_the_head_of_a_dump_names_files_and_categories_for_all_its_ranges(tmp_path: Path) -> None:
+    head, tail = dump([]).split("</mediawiki>")
+    parts = [head + _SITEINFO, page(1, "[[Pilt:x|pisi|sõnad]]a [[Kategooria:b]]"), page(2, "c"), "</mediawiki>" + tail]
+    (tmp_path / "dump").write_bytes(b"".join(bz2.compress(part.encode()) for part in parts))
+    source = WikipediaSource(paths=[str(tmp_path / "dump")], range_bytes=1)
+    assert len(sources.list_units([source])) == 3
+    first, second = items(source)
+    assert isinstance(first, Document)
+    assert isinstance(second, Document)
+    assert first.wiki == second.wiki == Wiki(frozenset({"meedia", "pilt"}), frozenset({"kategooria"}))
+    assert clean(first.text, first.markup, wiki=first.wiki).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "skipped"),
+    [
+        ("'''A''' may be:\n* b\n{{disambiguation}}", True),
+        ("{{Disambig|geo}}", True),
+        ("{{ Hndis | name = A }}", True),
+        ("{{Airport_disambiguation}}", True),
+        ("{{Begriffsklärung}}", True),
+        ("{{Homonymie}}", True),
+        ("{{消歧义}}", True),
+        ("{{曖昧さ回避}}", True),
+        ("__DISAMBIG__", True),
+        ("text [[b]]{{disambiguation needed|date=x}}", False),
+        ("{{other uses|A (disambiguation)}} text", False),
+        ("{{dabbling}} {{dab bling}}", False),
+        ("text of disambiguation", False),
+    ],
+)
+def test_disambiguation_pages_are_skipped(tmp_path: Path, text: str, skipped: bool) -> None:
+    (tmp_path / "dump").write_text(dump([page(1, text)]))
+    (item,) = wikipedia(tmp_path / "dump")
+    assert (item == Skipped("disambiguation")) == skipped
 
 
 def test_multistream_dump_is_read_to_its_end(tmp_path: Path) -> None:
