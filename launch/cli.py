@@ -64,7 +64,7 @@ def corpus_verify(corpus: Path) -> None:
 
 @corpus_app.command("stats")
 def corpus_stats(corpus: Path) -> None:
-    """Documents, tokens, samples and sources of a corpus, from its manifest alone.
+    """Documents, tokens, samples and sources of a corpus, and what was refused: no shard is read.
 
     Example: kilobatch corpus stats demo/corpus
     """

@@ -1,4 +1,4 @@
-"""What a corpus holds, for people: counts from its manifest alone, and any sample as ids, pieces and text."""
+"""What a corpus holds, for people: counts from its manifest, refused documents, any sample as ids, pieces and text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tokenizers import Tokenizer
 
+from pipeline.dead_letters import examples
 from pipeline.errors import InputError
-from pipeline.files import verify_file
+from pipeline.files import verify_file, verify_files
 from pipeline.pairs import Pairs
 from pipeline.shards import PAIRS, Corpus, Split
 
@@ -18,7 +20,7 @@ TOKENIZER = "tokenizer/tokenizer.json"
 
 
 def print_stats(corpus: Corpus, console: Console) -> None:
-    """Splits, samples and sources; no shard is read."""
+    """Splits, samples, sources and refused documents; no shard is read."""
     manifest = corpus.manifest
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     console.print(f"{corpus.folder}: {len(manifest['files'])} files, {size / 1e6:,.1f} MB; digest {corpus.digest}")
@@ -52,6 +54,19 @@ def print_stats(corpus: Corpus, console: Console) -> None:
         )
     if sources.row_count:
         console.print(sources)
+    _print_refused(corpus, console)
+
+
+def _print_refused(corpus: Corpus, console: Console) -> None:
+    """How many documents each rule refused, and a few of them."""
+    refused = Table("refused by", "documents", "such as")
+    files = {name: entry for name, entry in corpus.manifest["files"].items() if name.startswith("dead-letters/")}
+    verify_files(corpus.folder, files)
+    drawn = examples(line for name in sorted(files) for line in (corpus.folder / name).read_bytes().splitlines())
+    for rule, number in corpus.manifest.get("counts", {}).get("dead_letters", {}).items():
+        refused.add_row(rule, f"{number:,}", Text("\n".join(drawn.get(rule, ()))))
+    if refused.row_count:
+        console.print(refused)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ Each is one chain with one leaf, from a listed `Create`, grouped by integers; no
 is returned through the runner. Every Beam runner does that much right.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.dead_letters import examples
 from pipeline.errors import InputError
 from pipeline.files import (
     file_sha256,
@@ -224,8 +224,10 @@ def _check_documents(plan: Plan) -> None:
     """Stop before anything is trained when documents or a split are missing; tell about refused files."""
     results = plan.results("documents")
     letters = total([result["dead_letters"] for result in results])
+    paths = [plan.file("documents", unit.number, "jsonl") for unit in plan.units]
+    drawn = examples(line for path in paths for line in path.read_bytes().splitlines())
     for rule, number in letters.items():
-        print(f"dead letters: {number} {rule}, such as {_example(plan, rule)}", file=sys.stderr)
+        print(f"dead letters: {number} {rule}, such as {drawn[rule][0]}", file=sys.stderr)
     accepted = sum(result["accepted"] for result in results)
     if not accepted:
         skipped = total([result["skipped"] for result in results])
@@ -283,13 +285,6 @@ def _check_tokens(plan: Plan) -> None:
                 f"{plan.config.output}: source {source.name!r} yields {tokens[source.name]} tokens, its min_tokens is"
                 f" {source.min_tokens}"
             )
-
-
-def _example(plan: Plan, rule: str) -> str:
-    """The first dead letter of a rule, named."""
-    paths = [plan.file("documents", unit.number, "jsonl") for unit in plan.units]
-    letters = (json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines())
-    return next(f"{letter['id']}: {letter['error']}" for letter in letters if letter["rule"] == rule)
 
 
 def _finish(plan: Plan) -> None:

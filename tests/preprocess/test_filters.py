@@ -1,16 +1,21 @@
 """Filters: each rule at its threshold, on texts that are made to be just inside or outside."""
 
+import io
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from pipeline.errors import DigestError
+from pipeline.inspect_corpus import print_stats
 from pipeline.shards import Corpus
 from preprocess.config import C4Config, FilterConfig, GopherQualityConfig, GopherRepetitionConfig
 from preprocess.filters import c4, gopher_quality, gopher_repetition, judge
 from preprocess.run import run
+from tests.conftest import flip_byte
 from tests.preprocess.small import prose, small_config, write_raw
 
 STOPS = "the matter of it "
@@ -260,6 +265,13 @@ def test_refused_documents_are_dead_letters_with_rule_and_numbers(tmp_path: Any)
     found = next(letter for letter in letters if letter["stage"] == "filter" and letter["rule"].startswith("gopher"))
     assert found["id"] == "lines/lines.jsonl#11:again"
     assert found["error"].endswith("% of characters are in repeated 5-grams, expected at most 15.0%")
+    console = Console(width=200, record=True, soft_wrap=True, file=io.StringIO())
+    print_stats(Corpus(corpus), console)
+    shown = console.export_text()
+    assert f"{found['id']}: {found['error']}" in shown
+    flip_byte(corpus / "dead-letters" / "lines.jsonl", 3)
+    with pytest.raises(DigestError, match=r"dead-letters/lines\.jsonl: SHA-256"):
+        print_stats(Corpus(corpus), console)
 
 
 def test_rules_for_a_source_that_there_is_not(tmp_path: Any) -> None:
