@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.configfile import Config
 from pipeline.errors import nearest
@@ -186,18 +186,43 @@ class SplitConfig(Config):
         return ("train", "valid", "test") if self.test else ("train", "valid")
 
 
-SentencePiece = Literal["sentencepiece-unigram", "sentencepiece-bpe"]
+class _TrainedConfig(Config):
+    vocab_size: int = Field(default=32_768, ge=300, le=1_000_000)
+    sample_characters: int = Field(default=100_000_000, ge=1_000)  # at most so much text is trained on
 
 
-class TokenizerConfig(Config):
+class _SentencePieceConfig(_TrainedConfig):
     """SentencePiece training. `threads` is part of the result: sums are added thread by thread."""
 
-    type: SentencePiece = "sentencepiece-unigram"
-    vocab_size: int = Field(default=32_768, ge=300, le=1_000_000)
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1)
     byte_fallback: Literal[True] = True
-    sample_characters: int = Field(default=100_000_000, ge=1_000)  # at most so much text is trained on
     threads: int = Field(default=2, ge=1, le=64)
+
+
+class SentencePieceUnigramConfig(_SentencePieceConfig):
+    type: Literal["sentencepiece-unigram"] = "sentencepiece-unigram"
+
+
+class SentencePieceBpeConfig(_SentencePieceConfig):
+    type: Literal["sentencepiece-bpe"] = "sentencepiece-bpe"
+
+
+class ByteBpeConfig(_TrainedConfig):
+    """Byte-level BPE as RoBERTa's own."""
+
+    type: Literal["byte-bpe"] = "byte-bpe"
+
+
+def _with_type(tokenizer: Any) -> Any:
+    """A tokenizer whose type is not given is SentencePiece's unigram model."""
+    untyped = isinstance(tokenizer, dict) and "type" not in tokenizer
+    return {"type": "sentencepiece-unigram", **tokenizer} if untyped else tokenizer
+
+
+SentencePieceConfig = SentencePieceUnigramConfig | SentencePieceBpeConfig
+TokenizerConfig = Annotated[
+    SentencePieceConfig | ByteBpeConfig, Field(discriminator="type"), BeforeValidator(_with_type)
+]
 
 
 SentencePacking = Literal["full-sentences", "doc-sentences"]
@@ -229,7 +254,7 @@ class CorpusConfig(Config):
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     dedup: DedupConfig = DedupConfig()
     split: SplitConfig = SplitConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokenizer: TokenizerConfig = SentencePieceUnigramConfig()
     sequence_lengths: list[int] = Field(default=[128, 512], min_length=1)
     packing: Packing = "full-sentences"  # RoBERTa's names, see preprocess.pack and preprocess.pairs
     shards: ShardsConfig = ShardsConfig()

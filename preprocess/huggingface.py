@@ -28,21 +28,28 @@ def normalizer(unicode_form: str) -> normalizers.Normalizer:
     )
 
 
-def with_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with RoBERTa's special tokens, around each text and found in it."""
+def special_tokens() -> list[AddedToken]:
+    """RoBERTa's, in the order of their ids."""
+    # the mask stands for a word with its space, as in RoBERTa: "the <mask> sat" and "the<mask> sat" are the same
+    return [
+        AddedToken(token, lstrip=name == "mask", special=True, normalized=False)
+        for name, token in SPECIAL_TOKENS.items()
+    ]
+
+
+def with_special_tokens(tokenizer: Tokenizer, trim_offsets: bool) -> Tokenizer:
+    """The tokenizer with RoBERTa's special tokens, around each text and found in it.
+
+    Args:
+        trim_offsets: whether a token's characters are told without the space before its word.
+    """
     tokenizer.post_processor = processors.RobertaProcessing(
         (SPECIAL_TOKENS["eos"], SPECIAL_IDS["eos"]),
         (SPECIAL_TOKENS["bos"], SPECIAL_IDS["bos"]),
-        trim_offsets=False,
+        trim_offsets=trim_offsets,
         add_prefix_space=False,
     )
-    # the mask stands for a word with its space, as in RoBERTa: "the <mask> sat" and "the<mask> sat" are the same
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(token, lstrip=name == "mask", special=True, normalized=False)
-            for name, token in SPECIAL_TOKENS.items()
-        ]
-    )
+    tokenizer.add_special_tokens(special_tokens())
     return tokenizer
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from pipeline.errors import InputError
 from preprocess.clean.unicode import META
-from preprocess.config import SentencePiece, TokenizerConfig
+from preprocess.config import SentencePieceConfig
 from preprocess.huggingface import normalizer, with_special_tokens
 from preprocess.vocabulary import SPECIAL_IDS, SPECIAL_TOKENS
 
@@ -23,7 +23,7 @@ _NEVER = -1_000.0
 _HEXADECIMAL = "<0x123456789ABCDEF>"
 
 
-def train(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
+def train(sentences: Iterable[str], config: SentencePieceConfig) -> bytes:
     """A SentencePiece model, a function of the sentences in their order and of `config`.
 
     Raises:
@@ -100,9 +100,7 @@ def _bpe(pieces: list[str]) -> models.Model:
     return models.BPE(ids, merges, unk_token=SPECIAL_TOKENS["unk"], byte_fallback=True)
 
 
-def fast_tokenizer(
-    processor: sentencepiece.SentencePieceProcessor, kind: SentencePiece, unicode_form: str
-) -> Tokenizer:
+def fast_tokenizer(processor: sentencepiece.SentencePieceProcessor, kind: str, unicode_form: str) -> Tokenizer:
     """The Hugging Face tokenizer with the same pieces: raw text → `<s> … </s>`."""
     pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
     tokenizer = Tokenizer(_bpe(pieces) if kind == "sentencepiece-bpe" else _unigram(pieces, processor))
@@ -111,4 +109,4 @@ def fast_tokenizer(
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(META, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    return with_special_tokens(tokenizer)
+    return with_special_tokens(tokenizer, trim_offsets=False)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from pipeline.files import write_bytes, write_json
-from preprocess import spm
+from preprocess import byte_bpe, spm
 from preprocess.config import TokenizerConfig
 from preprocess.huggingface import write_tokenizer
 from preprocess.vocabulary import SPECIAL_IDS, SPECIAL_TOKENS, Vocabulary
@@ -24,6 +24,8 @@ def train(sentences: Iterable[str], config: TokenizerConfig, unicode_form: str) 
     Raises:
         InputError: too little text for the vocabulary, or a vocabulary too small for the text's characters.
     """
+    if config.type == "byte-bpe":
+        return Trained(byte_bpe.train(sentences, config, unicode_form), {})
     model = spm.train(sentences, config)
     return Trained(spm.fast_tokenizer(spm.load(model), config.type, unicode_form), {"spm.model": model})
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer, decoders
 
 from preprocess import encode, tokenizer, tokens
 from preprocess.clean.unicode import normalise
@@ -13,15 +15,15 @@ from preprocess.config import TokenizerConfig
 from preprocess.encode import Encoder
 from preprocess.sentences import spans
 from preprocess.spm import BYTES
-from preprocess.vocabulary import SPECIAL_TOKENS, byte_ids
+from preprocess.vocabulary import SPECIAL_IDS, SPECIAL_TOKENS, byte_ids
 from tests.preprocess.small import prose
 
 TEXTS = [prose(number, 60) for number in range(4)] + ["aaaa aaaaaaa aa", "日本の文。二番目の文！「三番目。」四。" * 20]
-KINDS: tuple[Any, ...] = ("sentencepiece-unigram", "sentencepiece-bpe")
+KINDS = ("sentencepiece-unigram", "sentencepiece-bpe", "byte-bpe")
 
 
-def fast_tokenizer(kind: Any) -> Tokenizer:
-    config = TokenizerConfig(type=kind, vocab_size=400, sample_characters=100_000)
+def fast_tokenizer(kind: str) -> Tokenizer:
+    config: Any = TypeAdapter(TokenizerConfig).validate_python({"type": kind, "vocab_size": 400})
     return tokenizer.train([line for text in TEXTS for line in text.split("\n")], config, "NFC").tokenizer
 
 
@@ -82,4 +84,12 @@ def test_a_special_token_in_a_text_is_characters(fast: Tokenizer, encoder: Encod
 
 
 def test_byte_tokens(fast: Tokenizer) -> None:
-    assert [id for id, is_byte in enumerate(byte_ids(fast).tolist()) if is_byte] == list(BYTES)
+    found = byte_ids(fast)
+    ids = {text: np.array(whole(fast, text)) for text in ("bala", "ł")}
+    assert not found[ids["bala"]].any()
+    assert found[ids["ł"]][-2:].all()
+    if isinstance(fast.decoder, decoders.ByteLevel):
+        assert found[list(SPECIAL_IDS.values())].sum() == 0
+        assert 128 <= found.sum() < 150
+    else:
+        assert np.flatnonzero(found).tolist() == list(BYTES)

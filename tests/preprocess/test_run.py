@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ from pipeline.files import TEMPORARY, file_sha256
 from pipeline.pairs import Pairs
 from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import tokens
-from preprocess.config import SentencePiece
 from preprocess.run import run
 from tests.conftest import flip_byte
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
@@ -162,14 +161,33 @@ def test_dead_letters_and_card(corpus: Path) -> None:
     assert manifest["corpus_digest"] in card
 
 
-@pytest.mark.parametrize("kind", get_args(SentencePiece))
-def test_both_tokenizers_agree_on_the_corpus_folder(raw: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["sentencepiece-bpe", "byte-bpe"])
+def test_the_corpus_has_the_ids_of_its_tokenizer(raw: Path, tmp_path: Path, kind: str) -> None:
     settings = {"type": kind, "vocab_size": 400, "sample_characters": 40000}
-    corpus = run(small_config(raw, tmp_path / "corpus", tokenizer=settings))
-    assert Corpus(corpus).manifest["tokenizer"]["mismatching_documents"] == 0
+    corpus = Corpus(run(small_config(raw, tmp_path / "corpus", tokenizer=settings)))
+    assert corpus.manifest["tokenizer"]["type"] == kind
+    assert corpus.manifest["tokenizer"]["mismatching_documents"] == 0
+    check_ids(corpus)
+
+
+def test_sentencepiece_has_the_ids_of_the_corpus(corpus: Path) -> None:
+    check_ids(Corpus(corpus))
     fast = Tokenizer.from_file(str(corpus / "tokenizer" / "tokenizer.json"))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(corpus / "tokenizer" / "spm.model"))
     assert fast.encode("Bala dede.").ids == [0, *processor.encode("Bala dede."), 2]
+
+
+def check_ids(corpus: Corpus) -> None:
+    """Compare some documents' ids with those of the exported tokenizer for raw text."""
+    fast = Tokenizer.from_file(str(corpus.folder / "tokenizer" / "tokenizer.json"))
+    found = set()
+    for split in corpus.splits:
+        for name in corpus.shard_names(split):
+            shard = Shard.open(corpus.folder, name, token_dtype(corpus.vocab_size))
+            found |= {tuple(part[:-1].tolist()) for part in np.split(shard.tokens, shard.index["documents"][1:-1])}
+    for number in range(7):
+        raw = "\r\n " + prose(300 + number).replace(" ", "  ").replace("\n", "\r\n") + "\n"
+        assert tuple(fast.encode(raw, add_special_tokens=False).ids) in found
 
 
 def test_same_bytes_with_worker_processes_another_folder_and_order(corpus: Path, raw: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models
 from pipeline.errors import InputError
 from preprocess import spm, tokenizer
 from preprocess.clean.unicode import normalise
-from preprocess.config import SentencePiece, TokenizerConfig
+from preprocess.config import SentencePieceConfig
 from preprocess.encode import Encoder
 from preprocess.sentences import sentences
 from preprocess.vocabulary import SPECIAL_IDS, SPECIAL_TOKENS
@@ -30,10 +30,8 @@ SENTENCES = [sentence for text in TEXTS for sentence in sentences(text)]
 class Made:
     """A trained model in both forms."""
 
-    def __init__(self, kind: SentencePiece) -> None:
-        self.config = TokenizerConfig(
-            type=kind, vocab_size=400, sample_characters=100_000, character_coverage=0.998, threads=1
-        )
+    def __init__(self, config: type[SentencePieceConfig]) -> None:
+        self.config = config(vocab_size=400, sample_characters=100_000, character_coverage=0.998, threads=1)
         self.trained = tokenizer.train(SENTENCES, self.config, "NFC")
         self.fast = self.trained.tokenizer
         self.processor = spm.load(self.trained.files["spm.model"])
@@ -49,7 +47,7 @@ class Made:
         tokenizer.write(folder, self.trained, 64)
 
 
-@pytest.fixture(scope="module", params=get_args(SentencePiece))
+@pytest.fixture(scope="module", params=get_args(SentencePieceConfig))
 def made(request: pytest.FixtureRequest) -> Made:
     return Made(request.param)
 
@@ -74,7 +72,7 @@ def test_equal_on_documents(made: Made, text: str) -> None:
 
 def test_the_kinds_are_different(made: Made) -> None:
     assert isinstance(made.fast.model, models.BPE if made.config.type == "sentencepiece-bpe" else models.Unigram)
-    other = Made(next(kind for kind in get_args(SentencePiece) if kind != made.config.type))
+    other = Made(next(kind for kind in get_args(SentencePieceConfig) if not isinstance(made.config, kind)))
     assert other.fast_ids(TEXTS[0]) != made.fast_ids(TEXTS[0])
 
 
