@@ -44,14 +44,13 @@ def print_stats(corpus: Corpus, console: Console) -> None:
             shown = "" if filled is None else f"{filled:.1%}"
             samples.add_row(split, length, f"{counts['samples'][length]:,}", shown)
     console.print(splits, samples)
-    sources = Table("source", "read", "kept", "duplicates", "near-duplicates", "skipped", "refused")
+    sources = Table("source", "read", "kept", "tokens", "duplicates", "near-duplicates", "skipped", "refused")
     for name, counts in manifest.get("counts", {}).get("sources", {}).items():
         left_out = [
             ", ".join(f"{n:,} {rule}" for rule, n in counts[key].items()) for key in ("skipped", "dead_letters")
         ]
-        sources.add_row(
-            name, *(f"{counts[key]:,}" for key in ("read", "kept", "duplicates", "near_duplicates")), *left_out
-        )
+        figures = (f"{counts.get(key, 0):,}" for key in ("read", "kept", "tokens", "duplicates", "near_duplicates"))
+        sources.add_row(name, *figures, *left_out)
     if sources.row_count:
         console.print(sources)
     _print_refused(corpus, console)

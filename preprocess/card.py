@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from pipeline.shards import PAIRS
+from preprocess.rates import rates
 
 MOST_INPUTS = 200  # files that are listed; manifest.json has all
 
@@ -127,14 +128,11 @@ A document belongs to a split by the hash of its text, or of the first of its ne
 
 
 def _tokenizer(manifest: dict[str, Any]) -> str:
-    made, encoded = manifest["tokenizer"], manifest["tokenizer"].get("encoded")
-    measured = (
-        f"\nIt makes {encoded['tokens'] / max(encoded['words'], 1):.3f} tokens of a word,"
-        f" {encoded['byte_tokens'] / max(encoded['tokens'], 1):.3%} of them bytes."
-        if encoded
-        else ""
-    )
-    return f"""`{made["type"]}`, {made["vocab_size"]:,} pieces; `AutoTokenizer` reads `tokenizer/`.{measured}
+    made = manifest["tokenizer"]
+    fit = rates(made["encoded"], made["encoded"]["documents"])
+    return f"""`{made["type"]}`, {made["vocab_size"]:,} pieces; `AutoTokenizer` reads `tokenizer/`.
+It makes {fit.tokens_a_word:.3f} tokens of what stands between white space; a token has {fit.characters_a_token:.2f}
+characters; {fit.byte_share:.3%} of the tokens are bytes.
 Fingerprint: `{made["fingerprint"]}`"""
 
 

@@ -70,7 +70,9 @@ def count(plan: Plan) -> dict[str, Any]:
         sources[source] = {
             "read": accepted + sum(skipped.values()) + sum(letters.values()),
             "kept": kept_here,
-            "tokens": sum(encoded[n]["tokens"] for n in numbers),
+            **total(
+                [{key: encoded[n][key] for key in ("tokens", "characters", "words", "byte_tokens")} for n in numbers]
+            ),
             "duplicates": exact,
             "near_duplicates": accepted - kept_here - exact,
             "dead_letters": letters,

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from preprocess.rates import rates
 from preprocess.svg import bar_chart
 
 REPORT = "report.html"
@@ -36,7 +37,8 @@ dt { color: var(--dim); font-size: .85rem; } dd { margin: 0; font-size: 1.35rem;
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--dim); font-weight: 600; } .n { text-align: right; white-space: nowrap; }
-svg { width: 100%; max-width: 760px; height: auto; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg { width: 100%; min-width: 34rem; max-width: 760px; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 .bar { fill: var(--bar); } .all { fill: var(--all); } summary { cursor: pointer; color: var(--dim); }
 </style>
 </head>
@@ -71,7 +73,11 @@ def _figures(figures: Mapping[str, str]) -> str:
 def _shares(title: str, counts: Mapping[str, int], whole: int) -> str:
     """Bars for counts, with what share of a whole each is."""
     shown = {label: f"{count:,} ({count / max(whole, 1):.1%})" for label, count in counts.items()}
-    return f"<h3>{escape(title)}</h3>\n{bar_chart(title, counts, shown)}"
+    return _chart(title, counts, shown)
+
+
+def _chart(title: str, values: Mapping[str, float], shown: Mapping[str, str], longest: float = 0) -> str:
+    return f'<h3>{escape(title)}</h3>\n<div class="wide">{bar_chart(title, values, shown, longest)}</div>'
 
 
 def _overview(manifest: dict[str, Any]) -> str:
@@ -169,17 +175,30 @@ def _clusters(manifest: dict[str, Any]) -> str:
 
 
 def _tokenizer(manifest: dict[str, Any]) -> str:
-    made = manifest["tokenizer"]
-    figures = {"type": made["type"], "vocabulary": f"{made['vocab_size']:,}"}
-    if encoded := made.get("encoded"):
-        figures |= {
-            "tokens a word (fertility)": f"{encoded['tokens'] / max(encoded['words'], 1):.3f}",
-            "characters a token": f"{encoded['characters'] / max(encoded['tokens'], 1):.2f}",
-            "byte-fallback tokens": f"{encoded['byte_tokens'] / max(encoded['tokens'], 1):.4%}",
-        }
-    figures["documents that differ in tokenizer.json"] = f"{made['mismatching_documents']:,}"
-    fingerprint = f'<p class="dim">Fingerprint <code>{escape(made["fingerprint"])}</code></p>'
-    return f"<h2>Tokenizer</h2>\n{_figures(figures)}\n{fingerprint}"
+    made, sources = manifest["tokenizer"], manifest["counts"]["sources"]
+    fits = {"all sources": rates(made["encoded"], made["encoded"]["documents"])}
+    fits |= {name: rates(found, found["kept"]) for name, found in sources.items()}
+    figures = {
+        "vocabulary": f"{made['vocab_size']:,}",
+        "tokens a word": f"{fits['all sources'].tokens_a_word:.3f}",
+        "characters a token": f"{fits['all sources'].characters_a_token:.2f}",
+        "tokens that are bytes": f"{fits['all sources'].byte_share:.3%}",
+        "documents that spell a special token": f"{made['mismatching_documents']:,}",
+    }
+    plots = [
+        _chart(title, values, {name: form.format(value) for name, value in values.items()})
+        for title, values, form in (
+            ("Tokens a word (fertility)", {name: fit.tokens_a_word for name, fit in fits.items()}, "{:.3f}"),
+            ("Characters a token", {name: fit.characters_a_token for name, fit in fits.items()}, "{:.2f}"),
+            ("Share of tokens that are bytes", {name: fit.byte_share for name, fit in fits.items()}, "{:.3%}"),
+        )
+    ]
+    return f"""<h2>Tokenizer</h2>
+<p>{escape(made["type"])}; <span class="dim">fingerprint <code>{escape(made["fingerprint"])}</code></span></p>
+{_figures(figures)}
+{"".join(plots)}
+<p class="dim">Words are what stands between white space: in Chinese and Japanese, whole sentences. Bytes stand for
+characters that are no piece. The separators after documents are not counted.</p>"""
 
 
 def _splits(manifest: dict[str, Any]) -> str:
@@ -196,7 +215,7 @@ def _splits(manifest: dict[str, Any]) -> str:
             shown[f"{name}, {length} tokens"] = f"{split['fill_rate'][length]:.2%} of {split['samples'][length]:,}"
     header = ["split", "documents", "sentences", "tokens", "shards", "smallest shard", "largest shard", "difference"]
     title = "Share of the samples' positions that are filled"
-    chart = f"<h3>{title}</h3>\n{bar_chart(title, filled, shown, longest=1)}"
+    chart = _chart(title, filled, shown, longest=1)
     return f"<h2>Splits, shards and samples</h2>\n{_table(header, rows)}\n{chart}"
 
 

@@ -95,7 +95,9 @@ def test_stats_need_no_shard(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         assert f"{corpus.manifest['splits'][split]['tokens']:,}" in text
         assert f"{corpus.manifest['splits'][split]['samples']['32']:,}" in text
-    assert f"{corpus.manifest['counts']['sources']['text']['kept']}" in text
+    source = corpus.manifest["counts"]["sources"]["text"]
+    row = next(line for line in text.splitlines() if line.startswith("│ text "))
+    assert [cell.strip() for cell in row.split("│")][2:5] == ["60", "60", f"{source['tokens']:,}"]
     assert corpus.digest in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from launch import cli
 from pipeline.errors import DigestError, InputError
 from pipeline.shards import Corpus, open_shards
+from preprocess.rates import rates
 from preprocess.run import run
 from preprocess.svg import bar_chart
 from tests.conftest import flip_byte
@@ -95,6 +96,9 @@ def test_the_numbers_are_those_of_the_corpus(corpus: Path) -> None:
     assert sum(by_source.values()) == counts["tokens"] == sum(split["tokens"] for split in splits.values())
     assert all(by_source.values())
     assert counts["cluster_sizes"] == {"2": 1}
+    encoded = opened.manifest["tokenizer"]["encoded"]
+    for key in ("tokens", "characters", "words", "byte_tokens"):
+        assert encoded[key] == sum(source[key] for source in counts["sources"].values())
     page = Page((corpus / "report.html").read_text(encoding="utf-8"))
     rows = {row[0]: row for row in page.rows[::-1] if row}  # the first of a name
     wikipedia = counts["sources"]["wikipedia"]
@@ -105,6 +109,13 @@ def test_the_numbers_are_those_of_the_corpus(corpus: Path) -> None:
     for rule in ("near-duplicates: 1 (", "refused: no-text: 1 (", "skipped: redirect: 1 ("):
         assert rule in said
     assert opened.digest in said
+    lines = counts["sources"]["lines"]
+    words = sum(len(prose(300 + number).split()) for number in range(7))
+    assert f"lines: {(lines['tokens'] - 7) / words:.3f}" in said, "tokens a word"
+
+
+def test_separators_are_no_part_of_the_rates() -> None:
+    assert rates({"tokens": 12, "words": 5, "characters": 40, "byte_tokens": 1}, documents=2) == (2, 4, 0.1)
 
 
 def test_bars_are_as_long_as_their_values() -> None:
