@@ -85,6 +85,7 @@ Source = Annotated[
 
 class CleanConfig(Config):
     unicode_form: Literal["NFC", "NFKC"] = "NFC"
+    fix_encoding: bool = True  # "schÃ¶n" becomes "schön"
     headings: Literal["keep", "drop"] = "keep"  # of Wikipedia's articles: a line each
     max_characters: int = Field(default=10_000_000, ge=1)  # as read: it bounds a task; twice Shakespeare's works
 

@@ -50,6 +50,7 @@ FIRST_READ = {
 VERSIONS = (
     "kilobatch",
     "apache-beam",
+    "ftfy",
     "sentencepiece",
     "tokenizers",
     "pyarrow",

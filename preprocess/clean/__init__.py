@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import NamedTuple
 
-from preprocess.clean import gutenberg, markdown, unicode, wikitext
+from preprocess.clean import gutenberg, markdown, mojibake, unicode, wikitext
 from preprocess.config import CleanConfig
 from preprocess.records import Markup, Wiki
 
@@ -22,6 +22,9 @@ def clean(text: str, markup: Markup, config: CleanConfig | None = None, wiki: Wi
         errors.UncleanableError: a page nested too deep; a book of which too little or too much is left.
     """
     config, removed = config or CleanConfig(), Counter[str]()
+    if config.fix_encoding:  # before anything else: control characters and no-break spaces are part of what is wrong
+        text = mojibake.repair(text, removed)
+    removed["control characters"] = unicode.invisible(text)
     if markup == "markdown":
         text = markdown.mark_hard_breaks(text)  # normalisation would strip the spaces that mark them
     text = unicode.normalise(text, config.unicode_form)  # first, so that every cleaner sees "\n" and plain spaces only
@@ -32,6 +35,6 @@ def clean(text: str, markup: Markup, config: CleanConfig | None = None, wiki: Wi
     elif markup == "book":
         text = gutenberg.clean(text)
     else:
-        return Cleaned(text, removed)
+        return Cleaned(text, +removed)
     # again: entities and removed markup leave characters and spaces behind
     return Cleaned(unicode.normalise(text, config.unicode_form), +removed)

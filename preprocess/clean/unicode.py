@@ -21,6 +21,11 @@ _SPACES = re.compile(r" {2,}")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
 
+def invisible(text: str) -> int:
+    """How many characters `normalise` removes as invisible."""
+    return len(_INVISIBLE.findall(text))
+
+
 def normalise(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
     """Normalised text; spaces within a line are single, lines are stripped, at most one empty line in a row."""
     if _RARE.search(text):  # three times as fast for text that has none, as most has

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from preprocess.clean import clean, gutenberg, markdown, unicode
 from preprocess.clean.errors import UncleanableError
+from preprocess.config import CleanConfig
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,34 @@ def test_unicode_is_idempotent(text: str, form: str) -> None:
     assert unicode.normalise(once, form) == once  # type: ignore[arg-type]
     assert unicodedata.is_normalized(form, once)  # type: ignore[arg-type]
     assert not any(unicodedata.category(character) == "Cc" for character in once.replace("\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Dummköpfe, “schön” – naïve café’s", "sloppy-windows-1252"),
+        ("Ça va à l’école", "latin-1"),
+        ("Привет, мир", "windows-1251"),
+        ("„Nur Dummköpfe“", "mac-roman"),
+        ("東京タワー", "latin-1"),
+    ],
+)
+def test_broken_encodings_are_repaired(text: str, encoding: str) -> None:
+    broken = f"‘fine’ é\n{text.encode().decode(encoding)}\r\nﬁne"
+    assert clean(broken, "plain") == (f"‘fine’ é\n{text}\nﬁne", {"mojibake": 1})
+    left = clean(broken, "plain", CleanConfig(fix_encoding=False))
+    assert text not in left.text
+    assert "mojibake" not in left.removed
+
+
+@given(st.text(alphabet="aeiou äöüßéèçñåøæœěšřžýłńąęőğışțâî", max_size=60))
+def test_broken_encodings_of_any_latin_text(text: str) -> None:
+    line = f"Ünïcødé “text” {text}"
+    assert clean(line.encode().decode("latin-1"), "plain").text == unicode.normalise(line)
+
+
+def test_control_characters_are_counted() -> None:
+    assert clean("a\x00b\x07\ufeff\r\nc", "plain") == ("ab\nc", {"control characters": 3})
 
 
 def test_markdown() -> None:
