@@ -51,10 +51,17 @@ def _license(sources: list[dict[str, Any]]) -> dict[str, Any]:
     return {"license": sorted(names) if len(names) > 1 else names.pop()}
 
 
+def _languages(config: dict[str, Any]) -> dict[str, list[str]]:
+    """The corpus's languages, if it is known that it has no others."""
+    language = config["filter"]["language"]
+    return {"language": language["accept"]} if language and language["sources"] is None else {}
+
+
 def _front_matter(manifest: dict[str, Any]) -> str:
     values = {
         "pretty_name": "Pretraining corpus",
         **_license(manifest["config"]["sources"]),
+        **_languages(manifest["config"]),
         "annotations_creators": ["no-annotation"],
         "source_datasets": ["original"],
         "task_categories": ["fill-mask"],

@@ -87,6 +87,14 @@ def test_licences_are_named_if_the_hub_has_names_for_all(
     assert all(f"| {license} | not stated |" in card for license in licenses if license)
 
 
+def test_languages_are_named_if_all_sources_were_filtered(manifest: dict[str, Any]) -> None:
+    language = {"accept": ["en", "zh"], "min_probability": 0.65, "characters": 2000, "sources": None}
+    manifest["config"]["filter"]["language"] = language
+    assert front_matter(dataset_card(manifest))["language"] == ["en", "zh"]
+    language["sources"] = ["text"]
+    assert "language" not in front_matter(dataset_card(manifest))
+
+
 def test_what_stands_in_a_cell_stays_there(manifest: dict[str, Any]) -> None:
     manifest["config"]["sources"][0]["attribution"] = "a | b\n\n---\n<script>&lt;"
     assert "| a \\| b --- &lt;script>&amp;lt; |" in dataset_card(manifest)
