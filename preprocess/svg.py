@@ -6,7 +6,7 @@ Our own, since matplotlib is a heavy dependency for bars, and turns text into ou
 from collections.abc import Mapping
 from html import escape
 
-WIDTH, LABEL, VALUE, ROW, BAR = 760, 190, 150, 26, 16  # pixels
+WIDTH, LABEL, VALUE, ROW, BAR = 760, 190, 180, 26, 16  # pixels; a value may be "40,000,000,000 (100.0%)"
 LONGEST_LABEL = 27  # characters
 
 
