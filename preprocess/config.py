@@ -144,6 +144,16 @@ class C4Config(_RulesConfig):
     min_sentences: int = Field(default=3, ge=0)
 
 
+class DecontaminateConfig(_RulesConfig):
+    """Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C: no text that models are tested on.
+
+    A document that has `ngram` words in a row of an evaluation text is refused as a whole.
+    """
+
+    paths: list[str] = Field(min_length=1)  # JSON lines, JSON or plain text; perhaps compressed
+    ngram: int = Field(default=13, ge=4, le=50)
+
+
 class FilterConfig(Config):
     """Which cleaned documents are kept; the others go to dead letters."""
 
@@ -155,6 +165,7 @@ class FilterConfig(Config):
     c4: C4Config | None = None
     gopher_quality: GopherQualityConfig | None = None
     gopher_repetition: GopherRepetitionConfig | None = None
+    decontaminate: DecontaminateConfig | None = None
 
 
 class NearConfig(Config):

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path, write_json
-from preprocess import sources
+from preprocess import evaluation, sources
 from preprocess.clean import clean
 from preprocess.clean.errors import UncleanableError
 from preprocess.config import CorpusConfig
 from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
 from preprocess.filters import judge
+from preprocess.filters.contamination import Contamination
 from preprocess.plan import Plan
 from preprocess.records import DeadLetter, Document, Item, snippet
 
@@ -29,7 +30,9 @@ SCHEMA = pa.schema(
 ROW_GROUP_CHARACTERS = 16_000_000  # bounds the memory of a task, writing and reading
 
 
-def cleaned(item: Item, config: CorpusConfig, removed: Counter[str]) -> Item:
+def cleaned(
+    item: Item, config: CorpusConfig, removed: Counter[str], contamination: Contamination | None = None
+) -> Item:
     """A document with its clean text, or the dead letter that it became; anything else as it is.
 
     Args:
@@ -44,7 +47,7 @@ def cleaned(item: Item, config: CorpusConfig, removed: Counter[str]) -> Item:
         text, lost = clean(item.text, item.markup, config.clean, item.wiki)
     except UncleanableError as error:
         return DeadLetter(item.id, "clean", error.rule, str(error), snippet(item.text), item.meta)
-    text, cut, refusal = judge(text, item.source, config.filter)
+    text, cut, refusal = judge(text, item.source, config.filter, contamination)
     if refusal:
         return DeadLetter(item.id, "filter", *refusal, snippet(text or item.text), item.meta)
     removed.update(lost + cut)
@@ -76,19 +79,31 @@ class _Rows:
         self.writer.close()
 
 
-def write_documents(number: int, work: str) -> list[tuple[int, tuple[str, str, int, int, int]]]:
+def write_documents(
+    number: int, work: str, evaluation_sha256: str = ""
+) -> list[tuple[int, tuple[str, str, int, int, int]]]:
     """Read, clean and filter one unit; write its documents, dead letters and counts.
+
+    Args:
+        evaluation_sha256: of the n-grams of evaluation texts, where there are any.
 
     Returns:
         (63-bit key, claim) for each document.
     """
     plan = Plan.load(work)
     with plan.reporting("documents", number):
-        return [(key_of(claim.hash), (*claim,)) for claim in _write_documents(number, plan)]
+        contamination = _contamination(plan, evaluation_sha256) if evaluation_sha256 else None
+        return [(key_of(claim.hash), (*claim,)) for claim in _write_documents(number, plan, contamination)]
     return []
 
 
-def _write_documents(number: int, plan: Plan) -> list[Claim]:
+def _contamination(plan: Plan, sha256: str) -> Contamination:
+    config = plan.config.filter.decontaminate
+    assert config is not None
+    return Contamination(config, evaluation.load(str(plan.ngrams), sha256), plan.evaluation)
+
+
+def _write_documents(number: int, plan: Plan, contamination: Contamination | None) -> list[Claim]:
     claims: list[Claim] = []
     letters: list[DeadLetter] = []
     counts: Counter[str] = Counter()
@@ -97,7 +112,9 @@ def _write_documents(number: int, plan: Plan) -> list[Claim]:
     source = next(source for source in config.sources if source.name == unit.source)
     with atomic_path(plan.file("documents", number, "parquet")) as temporary:
         rows = _Rows(temporary)
-        for item in (cleaned(item, config, removed) for item in sources.read(unit, source.on_truncation)):
+        for item in (
+            cleaned(item, config, removed, contamination) for item in sources.read(unit, source.on_truncation)
+        ):
             if isinstance(item, DeadLetter):
                 letters.append(item)
             elif isinstance(item, Document):

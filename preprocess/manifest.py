@@ -135,7 +135,7 @@ def check_tokenizers(plan: Plan) -> int:
 def build(plan: Plan) -> dict[str, Any]:
     """The manifest without `files` and digests."""
     config = plan.config
-    made_by = recipe(config, plan.units)
+    made_by = recipe(config, plan.inputs)
     encoded = total([{key: result[key] for key in ENCODED} for result in plan.results("tokens")])
     return {
         "kind": KIND,

@@ -1,6 +1,7 @@
 """What every task knows: the configuration, the units, and the folders where tasks leave what they made.
 
     WORK/plan.json
+    WORK/evaluation.ngrams                     of the texts that must not be in the corpus
     WORK/errors/documents-00000.json           what a task has to say to the user
     WORK/cuts.json                             where shards begin
     WORK/shards/00000.json                     counts of a finished shard
@@ -43,6 +44,12 @@ class Plan:
     config: CorpusConfig
     units: list[Unit]
     folders: dict[str, Path] = field(default_factory=dict)  # of the stages so far
+    evaluation: list[Unit] = field(default_factory=list)  # the files of filter.decontaminate
+
+    @property
+    def inputs(self) -> list[Unit]:
+        """All files that the corpus follows from."""
+        return [*self.units, *self.evaluation]
 
     def with_folder(self, stage: str, folder: Path) -> "Plan":
         return replace(self, folders={**self.folders, stage: folder})
@@ -54,6 +61,7 @@ class Plan:
             "config": json.loads(self.config.model_dump_json()),
             "units": [asdict(unit) for unit in self.units],
             "folders": {stage: str(folder) for stage, folder in self.folders.items()},
+            "evaluation": [asdict(file) for file in self.evaluation],
         }
         write_json(self.work / "plan.json", values)
 
@@ -62,11 +70,16 @@ class Plan:
         values = read_json(Path(work) / "plan.json")
         config = CorpusConfig.model_validate_json(json.dumps(values["config"]))
         folders = {stage: Path(folder) for stage, folder in values["folders"].items()}
-        return cls(Path(work), Path(values["stages"]), config, [Unit(**unit) for unit in values["units"]], folders)
+        units, evaluation = ([Unit(**unit) for unit in values[key]] for key in ("units", "evaluation"))
+        return cls(Path(work), Path(values["stages"]), config, units, folders, evaluation)
 
     @property
     def corpus(self) -> Path:
         return self.work / "corpus"
+
+    @property
+    def ngrams(self) -> Path:
+        return self.work / "evaluation.ngrams"
 
     @property
     def tokenizer(self) -> Path:

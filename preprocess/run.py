@@ -30,7 +30,7 @@ from pipeline.files import (
     write_json,
 )
 from pipeline.shards import Corpus
-from preprocess import documents, kept, manifest, near, sample, sink, sources, tokens
+from preprocess import documents, evaluation, kept, manifest, near, sample, sink, sources, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.failures import explained
@@ -51,6 +51,10 @@ Place = tuple[str, int, int, int, int, int]
 def make_documents(plan: Plan, options: PipelineOptions) -> None:
     """Units → clean documents on disk, and which of them are duplicates."""
     work = str(plan.work)
+    decontaminate = plan.config.filter.decontaminate
+    ngrams_sha256 = ""
+    if decontaminate:
+        ngrams_sha256 = evaluation.write_ngrams(plan.evaluation, decontaminate.ngram, plan.ngrams)
     with (
         progress("reading and cleaning", len(plan.units), plan.folders["documents"], "unit-*.json"),
         running(options, plan.work) as pipeline,
@@ -58,7 +62,8 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
         (
             pipeline
             | beam.Create(plan.tasks())
-            | "clean" >> beam.FlatMap(documents.write_documents, work).with_output_types(tuple[int, Claim])
+            | "clean"
+            >> beam.FlatMap(documents.write_documents, work, ngrams_sha256).with_output_types(tuple[int, Claim])
             | "by hash" >> beam.GroupByKey()
             | "duplicates" >> beam.FlatMap(documents.find_losers).with_output_types(tuple[int, Loser])
             | "by unit" >> beam.GroupByKey()
@@ -164,8 +169,9 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         language.check(config.filter.language)
     output = _resolved(config.output)
     units = sources.list_units(config.sources)
+    files = evaluation.list_files(config.filter.decontaminate)
     if output.exists() or output.is_symlink():
-        _check_up_to_date(output, manifest.recipe(config, units), config.output)
+        _check_up_to_date(output, manifest.recipe(config, [*units, *files]), config.output)
         return config.output
     with (
         explained(output.parent),
@@ -173,7 +179,7 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         work_folder(output) as work,
         stages_folder(config, output) as stages,
     ):
-        plan = Plan(work, stages, config, units)
+        plan = Plan(work, stages, config, units, evaluation=files)
         plan = stage("documents", plan, partial(make_documents, options=options))
         _check_documents(plan)
         if config.dedup.near:

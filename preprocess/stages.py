@@ -73,6 +73,7 @@ def settings(config: CorpusConfig) -> dict[str, Any]:
             "output": True,
             "stages": True,
             "dead_letters": True,
+            "filter": {"decontaminate": {"paths"}},
             "sources": {"__all__": {"paths", "range_bytes", "min_documents", "min_tokens"}},
         },
     )
@@ -130,7 +131,7 @@ def stage(name: str, plan: Plan, make: Callable[[Plan], None]) -> Plan:
     Args:
         make: writes the stage's files into `plan.folders[name]`; what it raises leaves nothing of them.
     """
-    key = key_of(name, plan.config, plan.units)
+    key = key_of(name, plan.config, plan.inputs)
     folder = plan.stages / f"{name}-{key[:16]}"
     if _found(folder, key):
         print(f"{name}: made by an earlier run, every file verified", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from preprocess.config import FilterConfig
 from preprocess.filters import c4, gopher_quality, gopher_repetition, language, length
+from preprocess.filters.contamination import Contamination
 from preprocess.filters.length import Refusal
 
 
@@ -19,11 +20,12 @@ class Judged(NamedTuple):
     refusal: Refusal | None
 
 
-def judge(text: str, source: str, config: FilterConfig) -> Judged:
+def judge(text: str, source: str, config: FilterConfig, contamination: Contamination | None = None) -> Judged:
     """Take a cleaned text's bad lines out, and say whether the rest is a document of the corpus.
 
     Args:
         source: the name of the source that the text is of; rules may be for some sources only.
+        contamination: the texts that none of the corpus may have words of, where there are any.
     """
     removed = Counter[str]()
     refusal = length.refuse(text, config)
@@ -37,4 +39,6 @@ def judge(text: str, source: str, config: FilterConfig) -> Judged:
         refusal = gopher_quality.refuse(text, quality)
     if not refusal and repetition and repetition.applies_to(source):
         refusal = gopher_repetition.refuse(text, repetition)
+    if not refusal and contamination and contamination.config.applies_to(source):
+        refusal = contamination.refuse(text)
     return Judged(text, removed, refusal)
