@@ -40,6 +40,7 @@ bench: install
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.big_batch
 	$(BIN)/python -m benchmarks.seek
+	$(BIN)/python -m benchmarks.cleaning
 
 # after a change of dependencies in pyproject.toml
 lock: install
