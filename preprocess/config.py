@@ -225,6 +225,13 @@ class ByteBpeConfig(_TrainedConfig):
     type: Literal["byte-bpe"] = "byte-bpe"
 
 
+class LoadedConfig(Config):
+    """A given tokenizer: a `tokenizer.json`, or a folder with one, or with `vocab.json` and `merges.txt`."""
+
+    type: Literal["loaded"] = "loaded"
+    path: Path
+
+
 def _with_type(tokenizer: Any) -> Any:
     """A tokenizer whose type is not given is SentencePiece's unigram model."""
     untyped = isinstance(tokenizer, dict) and "type" not in tokenizer
@@ -232,9 +239,8 @@ def _with_type(tokenizer: Any) -> Any:
 
 
 SentencePieceConfig = SentencePieceUnigramConfig | SentencePieceBpeConfig
-TokenizerConfig = Annotated[
-    SentencePieceConfig | ByteBpeConfig, Field(discriminator="type"), BeforeValidator(_with_type)
-]
+TrainedConfig = SentencePieceConfig | ByteBpeConfig
+TokenizerConfig = Annotated[TrainedConfig | LoadedConfig, Field(discriminator="type"), BeforeValidator(_with_type)]
 
 
 SentencePacking = Literal["full-sentences", "doc-sentences"]

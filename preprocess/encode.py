@@ -1,8 +1,8 @@
 """Normalised text → token ids and where its sentences begin, with the tokenizer that the corpus exports.
 
-No token of a tokenizer of ours crosses a space, so a document's ids are those of its words, each with the space before
-it. Words repeat: most are looked up. That is several times as fast as the tokenizer on whole documents, and gives its
-ids (`tests/preprocess/test_encode.py`).
+No token of a tokenizer of ours, or of RoBERTa's, crosses a space, so a document's ids are those of its words, each with
+the space before it. Words repeat: most are looked up. That is several times as fast as the tokenizer on whole
+documents, and gives its ids (`tests/preprocess/test_encode.py`). Other tokenizers encode whole documents.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, pre_tokenizers
 
 from preprocess.sentences import spans
 
@@ -42,19 +42,30 @@ def _groups(text: str) -> Iterator[list[tuple[int, int]]]:
     yield group
 
 
-def _words(text: str) -> _Words:
+def _space(word: str) -> str:
+    """What a word is encoded with in front of it, unless line ends are there."""
+    return "" if word[0] == "\n" else " "
+
+
+def _words(text: str, lines: bool) -> _Words:
+    """The words of a document.
+
+    Args:
+        lines: whether line ends are characters of the word after them; else they are spaces.
+    """
     found = _Words([], [], {})
+    end = 0
     for group in _groups(text):
-        offset = group[0][0]
-        words = text[offset : group[-1][1]].split(" ")  # of white space, a group has single spaces only
+        offset = end if lines and text[end] == "\n" else group[0][0]
+        end = group[-1][1]
+        words = text[offset:end].split(" ")  # of white space, a group has single spaces only
         found.first.append(len(found.words))
         if len(group) > 1:
             begins = np.cumsum([0, *(len(word) + 1 for word in words)])
             cuts = np.array([begin - offset for begin, _ in group[1:]])
-            for word, cut in zip(
-                (np.searchsorted(begins, cuts, side="right") - 1).tolist(), cuts.tolist(), strict=True
-            ):
-                found.divided.setdefault(len(found.words) + word, []).append(cut - int(begins[word]))
+            within = np.searchsorted(begins, cuts, side="right") - 1
+            for word, cut in zip(within.tolist(), (cuts - begins[within]).tolist(), strict=True):
+                found.divided.setdefault(len(found.words) + word, []).append(cut)
         found.words.extend(words)
     return found
 
@@ -63,28 +74,49 @@ def _bytes(ids: list[int]) -> bytes:
     return np.array(ids, np.uint32).tobytes()
 
 
+def _cuts_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Is a given tokenizer one that cuts before each space, and sees nothing of a text but its words: RoBERTa's?"""
+    cutter, added = tokenizer.pre_tokenizer, tokenizer.get_added_tokens_decoder().values()
+    byte_level = isinstance(cutter, pre_tokenizers.ByteLevel) and cutter.use_regex and not cutter.add_prefix_space
+    return byte_level and tokenizer.normalizer is None and all(token.special for token in added)
+
+
 class Encoder:
-    """A tokenizer of ours, without its normalisation and without special tokens: those are characters of a text here.
+    """The exported tokenizer, to which the special tokens are characters of a text here.
 
     Args:
         tokenizer: is changed.
+        given: it is not of ours: line ends may be more than spaces to it, and it may see whole texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        tokenizer.normalizer = None
+    def __init__(self, tokenizer: Tokenizer, given: bool = False) -> None:
+        self._by_word, self._lines = not given or _cuts_at_spaces(tokenizer), given
+        if not given:
+            tokenizer.normalizer = None  # a normalised text is not changed by it, but a word may lose its space
         tokenizer.encode_special_tokens = True
         added = tokenizer.get_added_tokens_decoder().values()
         self.special_tokens = [token.content for token in added if token.special]
         self._tokenizer = tokenizer
-        self._known = {"": b""}  # word → the bytes of its ids; none is empty
+        self._known = {"": b""}  # word → the bytes of its ids
 
     def encode(self, text: str) -> Encoded:
         """Encode a document, which is not empty."""
-        words, first, divided = _words(text)
+        return self._encode_words(text) if self._by_word else self._encode_whole(text)
+
+    def _encode_whole(self, text: str) -> Encoded:
+        encoding = self._tokens(text)
+        begins = [begin for begin, _ in encoding.offsets]
+        ends_before = [0, *(end for _, end in spans(text)[:-1])]  # the space before a sentence goes with it
+        sentences = np.unique(np.searchsorted(begins, ends_before))
+        within = sentences[(sentences > 0) & (sentences < len(begins))]
+        return Encoded(np.array(encoding.ids, np.uint32), np.append(0, within).astype(np.uint64))
+
+    def _encode_words(self, text: str) -> Encoded:
+        words, first, divided = _words(text, self._lines)
         apart, within = self._encode_apart(words, divided)
         fresh = set(words) - self._known.keys()
         for word in fresh:
-            self._known[word] = _bytes(self._tokens(" " + word).ids)
+            self._known[word] = _bytes(self._tokens(_space(word) + word).ids)
         parts = [*map(self._known.__getitem__, words)]
         for number, part in apart.items():
             parts[number] = part
@@ -105,7 +137,7 @@ class Encoder:
         the tokens in them that begin one; they are blanked out of `words`."""
         ids, within = {}, {}
         for number in {0, *divided}:
-            space = " " if number else ""
+            space = _space(words[number]) if number else ""
             encoding = self._tokens(space + words[number])
             ids[number] = _bytes(encoding.ids)
             begins = [begin for begin, _ in encoding.offsets]

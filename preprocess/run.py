@@ -30,7 +30,7 @@ from pipeline.files import (
     write_json,
 )
 from pipeline.shards import Corpus
-from preprocess import documents, evaluation, kept, manifest, near, sample, sink, sources, tokens
+from preprocess import documents, evaluation, kept, manifest, near, sample, sink, sources, tokenizer, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.failures import explained
@@ -100,8 +100,11 @@ def find_near_duplicates(plan: Plan, options: PipelineOptions) -> None:
 
 
 def make_tokenizer(plan: Plan, options: PipelineOptions) -> None:
-    """Documents → a sample of sentences → the tokenizer."""
-    work, below = str(plan.work), sample.threshold(plan.config, kept.characters(plan))
+    """Documents → a sample of sentences → the tokenizer; or the one that is given."""
+    config = plan.config.tokenizer
+    if config.type == "loaded":
+        return tokenizer.write(plan.folders["tokenizer"], tokenizer.load(config), plan.config.sequence_lengths[-1])
+    work, below = str(plan.work), sample.threshold(config, kept.characters(plan))
     with (
         progress("training the tokenizer", 1, plan.tokenizer, "tokenizer.json"),
         running(options, plan.work) as pipeline,
@@ -167,6 +170,8 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
     options = pipeline_options(beam_options)
     if config.filter.language:
         language.check(config.filter.language)
+    if config.tokenizer.type == "loaded":
+        tokenizer.load(config.tokenizer)  # what is wrong with it is said at once
     output = _resolved(config.output)
     units = sources.list_units(config.sources)
     files = evaluation.list_files(config.filter.decontaminate)

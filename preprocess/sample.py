@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path
 from preprocess import kept, tokenizer
-from preprocess.config import CorpusConfig
+from preprocess.config import TrainedConfig
 from preprocess.plan import Plan
 from preprocess.sentences import sentences
 from preprocess.split import split_of
@@ -34,12 +34,12 @@ def _draws(seed: int, hash: str, count: int) -> Iterator[int]:
         yield int.from_bytes(digest, "big")
 
 
-def threshold(config: CorpusConfig, characters: int) -> int:
+def threshold(config: TrainedConfig, characters: int) -> int:
     """The draw under which a line of a corpus of so many characters is kept.
 
     A little more than the bound is, so that cutting at the bound leaves it full.
     """
-    return min(2**64, int(2**64 * 1.05 * config.tokenizer.sample_characters / characters))
+    return min(2**64, int(2**64 * 1.05 * config.sample_characters / characters))
 
 
 def write_sample(number: int, work: str, below: int) -> tuple[int, int]:
@@ -90,10 +90,11 @@ def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
     """Train on the samples of all units and write the tokenizer into the corpus; returns the number of units."""
     plan = Plan.load(work)
     units = sorted(set(group[1]))
-    config = plan.config
+    config, settings = plan.config, plan.config.tokenizer
+    assert settings.type != "loaded"
     with plan.reporting("tokenizer", 0):
         paths = [plan.file("tokenizer", unit, "parquet") for unit in units]
-        chosen = gather(paths, config.tokenizer.sample_characters)
-        trained = tokenizer.train(chosen, config.tokenizer, config.clean.unicode_form)
+        chosen = gather(paths, settings.sample_characters)
+        trained = tokenizer.train(chosen, settings, config.clean.unicode_form)
         tokenizer.write(plan.folders["tokenizer"], trained, config.sequence_lengths[-1])
     return len(units)

@@ -31,6 +31,7 @@ from pipeline.files import (
     work_folder,
     write_json,
 )
+from preprocess import loaded
 from preprocess.config import CorpusConfig
 from preprocess.plan import Plan
 from preprocess.records import Unit
@@ -78,6 +79,8 @@ def settings(config: CorpusConfig) -> dict[str, Any]:
         },
     )
     values["sources"].sort(key=lambda source: source["name"])
+    if config.tokenizer.type == "loaded":
+        values["tokenizer"] = {"type": "loaded", "sha256": loaded.digests(config.tokenizer.path)}
     return values
 
 

@@ -43,13 +43,13 @@ PLACES = pa.schema(
 
 
 @lru_cache(maxsize=1)
-def _encoder(path: Path, digest: str) -> tuple[Encoder, npt.NDArray[np.bool_]]:
+def _encoder(path: Path, digest: str, given: bool) -> tuple[Encoder, npt.NDArray[np.bool_]]:
     """The encoder and which of its ids are bytes, once a process, after its digest was compared with the driver's."""
     found = file_sha256(path)
     if found != digest:
         raise DigestError(f"{path}: SHA-256 {found}, expected {digest}")
     tokenizer = Tokenizer.from_file(str(path))
-    return Encoder(tokenizer), byte_ids(tokenizer)
+    return Encoder(tokenizer, given), byte_ids(tokenizer)
 
 
 def count_words(text: str) -> int:
@@ -66,7 +66,7 @@ def write_tokens(number: int, work: str, digest: str) -> int:
 
 
 def _write_tokens(number: int, plan: Plan, digest: str) -> None:
-    encoder, is_byte = _encoder(plan.tokenizer / "tokenizer.json", digest)
+    encoder, is_byte = _encoder(plan.tokenizer / "tokenizer.json", digest, plan.config.tokenizer.type == "loaded")
     dtype, eos = token_dtype(plan.vocabulary.size), plan.vocabulary.special_ids["eos"]
     places: list[tuple[Any, ...]] = []
     tokens, sentences, counts = 0, 0, Counter(dict.fromkeys(COUNTED, 0))

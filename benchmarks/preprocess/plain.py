@@ -98,11 +98,12 @@ def divide(hashes: list[str], encoded: list[Encoded], config: CorpusConfig) -> l
 
 def main(path: str) -> None:
     config = load_config(CorpusConfig, Path(path))
+    assert config.tokenizer.type != "loaded"
     config.output.mkdir()
     with Pool(PROCESSES) as pool:
         units = distinct(pool.map(partial(read, config=config), sources.list_units(config.sources), chunksize=1))
         texts = [text for unit in units for text in unit]
-        below = sample.threshold(config, sum(len(text.text) for text in texts))
+        below = sample.threshold(config.tokenizer, sum(len(text.text) for text in texts))
         drawn = pool.map(partial(draw, config=config, below=below), units, chunksize=1)
         chosen = sample.choose(chain.from_iterable(drawn), config.tokenizer.sample_characters)
         trained = tokenizer.train(chosen, config.tokenizer, config.clean.unicode_form).tokenizer

@@ -50,7 +50,12 @@ _piece = st.one_of(
 )
 
 
-@given(st.lists(_piece, max_size=60).map("".join))
+def pieces() -> st.SearchStrategy[str]:
+    """Texts of words, marks, spaces and characters of every kind."""
+    return st.lists(_piece, max_size=60).map("".join)
+
+
+@given(pieces())
 def test_a_document_is_its_words(fast: Tokenizer, encoder: Encoder, raw: str) -> None:
     text = normalise(raw)
     if not text or any(token in raw for token in SPECIAL_TOKENS.values()):
