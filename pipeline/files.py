@@ -66,8 +66,11 @@ def beside(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
+
+    Its folder is made, but none above it: a task that outlives its stopped run fails, and brings no folder back.
+    """
+    path.parent.mkdir(exist_ok=True)
     temporary = beside(path)
     try:
         yield temporary
@@ -123,12 +126,23 @@ def work_folder(output: Path) -> Iterator[Path]:
         except BlockingIOError:
             raise InputError(f"{output}: another run is writing it now; wait for it, or give another output") from None
         _empty(work)
+        shutil.rmtree(_gone(work), ignore_errors=True)
         try:
             yield work
         finally:
-            shutil.rmtree(work)
+            _remove(work)
     finally:
         os.close(descriptor)
+
+
+def _gone(work: Path) -> Path:
+    return work.with_name(f"{work.name}~")
+
+
+def _remove(work: Path) -> None:
+    """Delete a folder into which a task on another machine, whose run was stopped, may be about to write."""
+    work.rename(_gone(work))
+    shutil.rmtree(_gone(work))
 
 
 def _empty(folder: Path) -> None:

@@ -35,8 +35,9 @@ from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source
 from preprocess.failures import explained
 from preprocess.filters import language
-from preprocess.graph import PipelineOptions, beam, has_no_workers, pipeline_options, running
+from preprocess.graph import PipelineOptions, beam, running
 from preprocess.interrupt import interruptible
+from preprocess.options import pipeline_options
 from preprocess.plan import Plan, total
 from preprocess.progress import progress
 from preprocess.report import REPORT, report
@@ -180,7 +181,7 @@ def run(config: CorpusConfig, beam_options: Sequence[str] = ()) -> Path:
         return config.output
     with (
         explained(output.parent),
-        interruptible(has_no_workers(options)),
+        interruptible(),
         work_folder(output) as work,
         stages_folder(config, output) as stages,
     ):

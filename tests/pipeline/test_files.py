@@ -43,7 +43,7 @@ def test_canonical_json_refuses_what_json_does_not_have(value: Any) -> None:
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "file"
+    path = tmp_path / "folder" / "file"
     with files.atomic_path(path) as temporary:
         temporary.write_bytes(b"half")
         assert not path.exists()
@@ -51,6 +51,15 @@ def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
     assert names_in(path.parent) == ["file"]
+
+
+def test_a_task_brings_no_folder_of_a_stopped_run_back(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.work_folder(tmp_path / "corpus") as work:  # noqa: PT012
+        (work / "documents").mkdir()
+        with files.atomic_path(work / "documents" / "unit") as temporary:
+            temporary.touch()
+            work.rename(tmp_path / "removed")
+    assert names_in(tmp_path) == ["removed"]
 
 
 def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:

@@ -375,7 +375,7 @@ def test_limits_are_no_part_of_the_recipe(corpus: Path, raw: Path, tmp_path: Pat
 
 
 def test_losing_running_mode_and_unknown_runner_are_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--runner: Unexpected pipeline runner: FnRunner"):
+    with pytest.raises(InputError, match="--runner=FnRunner: it is not known to write the same bytes"):
         run(small_config(raw, tmp_path / "corpus"), ["--runner=FnRunner"])
     with pytest.raises(InputError, match="multi_threading, in which Beam's local runner drops elements"):
         run(small_config(raw, tmp_path / "corpus"), ["--direct_running_mode=multi_threading"])
