@@ -150,5 +150,7 @@ def write_losers(group: tuple[int, Iterable[tuple[int, str, int, str]]], work: s
     """Write the duplicates of one unit, sorted; returns the unit."""
     unit, found = group
     rows = [Loser(*loser)._asdict() for loser in sorted(found)]
-    write_json(Plan.load(work).file("documents", unit, "json", "duplicates"), {"losers": rows})
+    plan = Plan.load(work)
+    with plan.reporting("documents", unit):
+        write_json(plan.file("documents", unit, "json", "duplicates"), {"losers": rows})
     return unit

@@ -43,6 +43,13 @@ def write_bands(number: int, work: str) -> list[tuple[int, int]]:
         (part, unit) for every part.
     """
     plan = Plan.load(work)
+    with plan.reporting("near", number):
+        _write_bands(number, plan)
+        return [(part, number) for part in range(parts(plan))]
+    return []
+
+
+def _write_bands(number: int, plan: Plan) -> None:
     near = plan.config.dedup.near
     assert near is not None
     bands, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)]
@@ -67,7 +74,6 @@ def write_bands(number: int, work: str) -> list[tuple[int, int]]:
         with atomic_path(plan.file("near", number, suffix)) as temporary:
             temporary.write_bytes(values.tobytes())
     write_json(plan.file("near", number, "json"), {"documents": len(bands) - 1})
-    return [(part, number) for part in range(parts(plan))]
 
 
 def find_pairs(group: tuple[int, Iterable[int]], work: str) -> Iterator[Message]:
@@ -121,5 +127,6 @@ def write_members(group: tuple[int, Iterable[tuple[int, int, int]]], work: str) 
         at = 32 * (first & _ROW)
         cluster = hashes[at : at + 32].tobytes().hex()
         members.append({"row": row, "cluster": cluster, "characters": int(characters[row]), "size": size})
-    write_json(plan.file("near", unit, "json", "clusters"), {"members": members})
+    with plan.reporting("near", unit):
+        write_json(plan.file("near", unit, "json", "clusters"), {"members": members})
     return unit

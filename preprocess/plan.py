@@ -30,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DigestError, InputError, RunError, UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, write_bytes, write_json
 from preprocess.config import CorpusConfig
 from preprocess.failures import explained
 from preprocess.records import Unit
 from preprocess.vocabulary import Vocabulary
+
+_RESERVE = 65_536  # bytes
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Plan:
             "evaluation": [asdict(file) for file in self.evaluation],
         }
         write_json(self.work / "plan.json", values)
+        write_bytes(self._reserve, bytes(_RESERVE))
 
     @classmethod
     def load(cls, work: str) -> "Plan":
@@ -72,6 +75,11 @@ class Plan:
         folders = {stage: Path(folder) for stage, folder in values["folders"].items()}
         units, evaluation = ([Unit(**unit) for unit in values[key]] for key in ("units", "evaluation"))
         return cls(Path(work), Path(values["stages"]), config, units, folders, evaluation)
+
+    @property
+    def _reserve(self) -> Path:
+        """A file that gives way to the report that the disk is full."""
+        return self.work / "errors" / "reserve"
 
     @property
     def corpus(self) -> Path:
@@ -108,9 +116,15 @@ class Plan:
             with explained(self.folders.get(stage, self.work)):
                 yield
         except UserError as error:
-            write_json(
-                self.work / "errors" / f"{stage}-{number:05d}.json", {"error": str(error), "exit_code": error.exit_code}
-            )
+            self._report(f"{stage}-{number:05d}.json", error)
+
+    def _report(self, name: str, error: UserError) -> None:
+        self._reserve.unlink(missing_ok=True)
+        try:
+            write_json(self.work / "errors" / name, {"error": str(error), "exit_code": error.exit_code})
+        except OSError:
+            if not list((self.work / "errors").glob("*.json")):  # else another task has said it
+                raise
 
     def raise_first_error(self) -> None:
         """Raise the error of the first task, by name, that left one."""

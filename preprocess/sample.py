@@ -51,7 +51,7 @@ def write_sample(number: int, work: str, below: int) -> tuple[int, int]:
         if split_of(row["cluster"], plan.config.seed, plan.config.split) == "train"
         for draw, found in draw_sentences(row["text"], row["hash"], plan.config.seed, below)
     ]
-    with atomic_path(plan.file("tokenizer", number, "parquet")) as temporary:
+    with plan.reporting("tokenizer", number), atomic_path(plan.file("tokenizer", number, "parquet")) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary, compression="zstd")
     return 0, number
 
@@ -92,7 +92,7 @@ def train_tokenizer(group: tuple[int, Iterable[int]], work: str) -> int:
     units = sorted(set(group[1]))
     config, settings = plan.config, plan.config.tokenizer
     assert settings.type != "loaded"
-    with plan.reporting("tokenizer", 0):
+    with plan.reporting("training", 0):
         paths = [plan.file("tokenizer", unit, "parquet") for unit in units]
         chosen = gather(paths, settings.sample_characters)
         trained = tokenizer.train(chosen, settings, config.clean.unicode_form)

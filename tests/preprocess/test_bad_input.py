@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +351,35 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path,
     assert not (tmp_path / "out" / "corpus").exists()
     code, errors = kilobatch("pass", "preprocess", str(path))
     assert code == 0, errors
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A function that gives a disk of so many bytes; it is emptied when it is called again."""
+    folder = tmp_path / "disk"
+
+    def mounted(size: int) -> Path:
+        subprocess.run(["umount", str(folder)], stderr=subprocess.DEVNULL)
+        folder.mkdir(exist_ok=True)
+        options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(options, stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("mounting is not allowed here")
+        return folder
+
+    yield mounted
+    subprocess.run(["umount", str(folder)], stderr=subprocess.DEVNULL)
+
+
+def test_where_the_disk_is_full_there_is_still_room_to_say_so(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    write_raw(tmp_path / "raw")
+    path = tmp_path / "corpus.yaml"
+    for size in (96_000, 192_000, 384_000):
+        disk = small_disk(size)
+        path.write_text(small_config(tmp_path / "raw", disk / "corpus").model_dump_json())
+        code, errors = kilobatch("pass", "preprocess", str(path))
+        assert (code, errors.splitlines()[-1].endswith("ENOSPC: no space is left to write to")) == (1, True), errors
+        assert "Traceback" not in errors
+        assert not list(disk.rglob(".*"))
+        assert not (disk / "corpus").exists()
