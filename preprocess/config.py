@@ -13,10 +13,9 @@ OnTruncation = Literal["stop", "keep"]
 
 
 class _Source(Config):
-    """What all sources have: files and the provenance that the dataset card prints."""
+    """What all sources have, among it the provenance that the dataset card prints."""
 
     name: str = ""
-    paths: list[str] = Field(min_length=1)
     attribution: str = ""
     license: str = ""
     min_documents: int = Field(default=1, ge=0)  # fewer, after cleaning and filters, stop the run: a path may be wrong
@@ -32,7 +31,11 @@ class _Source(Config):
         return self
 
 
-class _RangedSource(_Source):
+class _FileSource(_Source):
+    paths: list[str] = Field(min_length=1)  # and globs
+
+
+class _RangedSource(_FileSource):
     """Files that are read in parallel in ranges of at least so many bytes; the corpus does not depend on it."""
 
     range_bytes: int = Field(default=8_000_000, ge=1)
@@ -47,13 +50,13 @@ class WikipediaSource(_RangedSource):
     type: Literal["wikipedia"] = "wikipedia"
 
 
-class BooksSource(_Source):
+class BooksSource(_FileSource):
     """Plain-text (Project Gutenberg and the like) and Markdown books, one file a document."""
 
     type: Literal["books"] = "books"
 
 
-class TextSource(_Source):
+class TextSource(_FileSource):
     """Text files taken as they are, one file a document."""
 
     type: Literal["text"] = "text"
@@ -77,8 +80,25 @@ class TableSource(_RangedSource):
     type: Literal["table"] = "table"
 
 
+class DatasetsSource(_Source):
+    """What Hugging Face `datasets` loads, streamed, one row a document.
+
+    `path` is a folder, a loader of `datasets` (`csv`, `json`, `parquet`, …) with `data_files`, or a name on the Hub
+    with the commit as `revision`.
+    """
+
+    type: Literal["datasets"] = "datasets"
+    path: str = Field(min_length=1)
+    config_name: str | None = None
+    data_files: list[str] = Field(default=[])
+    split: str = "train"
+    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    text: str = "text"  # the column
+
+
+FileSource = WikipediaSource | ExtractedSource | BooksSource | TextSource | JsonlSource | TableSource
 Source = Annotated[
-    WikipediaSource | ExtractedSource | BooksSource | TextSource | JsonlSource | TableSource,
+    FileSource | DatasetsSource,
     Field(discriminator="type"),
 ]
 

@@ -55,6 +55,7 @@ VERSIONS = (
     "sentencepiece",
     "tokenizers",
     "pyarrow",
+    "datasets",
     "numpy",
     "safetensors",
 )
@@ -75,7 +76,7 @@ def settings(config: CorpusConfig) -> dict[str, Any]:
             "stages": True,
             "dead_letters": True,
             "filter": {"decontaminate": {"paths"}},
-            "sources": {"__all__": {"paths", "range_bytes", "min_documents", "min_tokens"}},
+            "sources": {"__all__": {"paths", "path", "data_files", "range_bytes", "min_documents", "min_tokens"}},
         },
     )
     values["sources"].sort(key=lambda source: source["name"])

@@ -3,17 +3,18 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.files import file_sha256
-from preprocess.config import OnTruncation, Source
+from preprocess.config import FileSource, OnTruncation, Source
 from preprocess.records import DeadLetter, Item, Unit
-from preprocess.sources import extracted, jsonl, multistream, table, textfile, wikipedia
+from preprocess.sources import extracted, huggingface, jsonl, multistream, table, textfile, wikipedia
 from preprocess.sources.compressed import TruncatedError
 
 
-def _files(source: Source) -> list[Path]:
+def _files(source: FileSource) -> list[Path]:
     """The files of a source's paths and globs, each once.
 
     Raises:
@@ -36,7 +37,7 @@ def _files(source: Source) -> list[Path]:
     return sorted(found)
 
 
-def _ranges(path: Path, source: Source) -> list[tuple[int, int, int]]:
+def _ranges(path: Path, source: FileSource) -> list[tuple[int, int, int]]:
     """(begin, end, what is before) of the units of a file, which together are the whole of it."""
     if source.type == "wikipedia":
         return [(begin, end, 0) for begin, end in multistream.ranges(path, source.range_bytes)]
@@ -55,14 +56,20 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
     Raises:
         InputError: a file that is missing, empty, or a glob that matches nothing.
     """
-    units: list[Unit] = []
+    listed: list[Unit] = []
     for source in sorted(sources, key=lambda source: source.name):
-        paths = _files(source)
-        shared = os.path.commonpath([path.parent for path in paths])
-        for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
-            size, digest = path.stat().st_size, file_sha256(path)
-            for part in _ranges(path, source):
-                units.append(Unit(len(units), source.name, source.type, str(path), name, size, digest, *part))
+        listed += huggingface.list_units(source) if source.type == "datasets" else _file_units(source)
+    return [replace(unit, number=number) for number, unit in enumerate(listed)]
+
+
+def _file_units(source: FileSource) -> list[Unit]:
+    paths = _files(source)
+    shared = os.path.commonpath([path.parent for path in paths])
+    units = []
+    for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
+        size, digest = path.stat().st_size, file_sha256(path)
+        for part in _ranges(path, source):
+            units.append(Unit(0, source.name, source.type, str(path), name, size, digest, *part))
     return units
 
 
@@ -94,4 +101,6 @@ def _read(unit: Unit) -> Iterator[Item]:
         return extracted.read(unit)
     if unit.type == "table":
         return table.read(unit)
+    if unit.type == "datasets":
+        return huggingface.read(unit)
     return jsonl.read(unit)
