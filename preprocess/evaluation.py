@@ -65,7 +65,7 @@ def _texts(file: Unit) -> Iterator[tuple[int, str]]:
         InputError: not UTF-8, not JSON, or damaged.
     """
     suffixes = PurePosixPath(file.name).suffixes
-    with open_stream(Path(file.path)) as (stream, _):
+    with open_stream(file.path) as (stream, _):
         if ".jsonl" in suffixes:
             for line, data in enumerate(stream, 1):
                 if data.strip():

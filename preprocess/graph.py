@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it would tell of every connection that ends, here and in workers
 logging.disable(logging.WARNING)  # while it is imported, Beam warns of Google clients, which are not used
 import apache_beam as beam  # noqa: E402
+from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.options.pipeline_options import (  # noqa: E402
     DirectOptions,
     PipelineOptions,
@@ -32,6 +33,7 @@ logging.disable(logging.NOTSET)
 
 __all__ = [
     "DirectOptions",
+    "FileSystems",
     "PipelineOptions",
     "PortableOptions",
     "PrismRunnerOptions",

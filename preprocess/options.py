@@ -13,6 +13,7 @@ from typing import NoReturn
 from pipeline.errors import InputError
 from preprocess.graph import (
     DirectOptions,
+    FileSystems,
     PipelineOptions,
     PortableOptions,
     PrismRunnerOptions,
@@ -98,6 +99,7 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
     _check_environment(options.view_as(PortableOptions), runner)
     if runner == "PrismRunner":
         _find_prism(options)
+    FileSystems.set_options(options)  # inputs are listed before there is a pipeline, which would do it
     return options
 
 

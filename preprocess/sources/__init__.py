@@ -3,41 +3,53 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import InputError
-from pipeline.files import file_sha256
 from preprocess.config import FileSource, OnTruncation, Source
 from preprocess.records import DeadLetter, Item, Unit
-from preprocess.sources import extracted, huggingface, jsonl, multistream, table, textfile, wikipedia
+from preprocess.sources import extracted, huggingface, jsonl, multistream, store, table, textfile, wikipedia
 from preprocess.sources.compressed import TruncatedError
 
 
-def _files(source: FileSource) -> list[Path]:
-    """The files of a source's paths and globs, each once.
+def _matches(pattern: str, source: FileSource) -> list[str]:
+    """The files of one path or glob.
+
+    Raises:
+        InputError: there is none, or a folder.
+    """
+    if store.is_remote(pattern):
+        files = store.match(pattern)
+    else:
+        found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207  (Path.glob takes no absolute pattern)
+        files = [str(path.parent.resolve() / path.name) for path in found or [Path(pattern)] if path.is_file()]
+    if not files and Path(pattern).is_dir():
+        raise InputError(f"{pattern}: a folder, in source {source.name!r}; expected files, such as {pattern}/*.txt")
+    if not files:
+        what = "matches no file" if glob.has_magic(pattern) else "no such file"
+        raise InputError(f"{pattern}: {what}, in source {source.name!r}")
+    return files
+
+
+def _files(source: FileSource) -> dict[str, str]:
+    """The files of a source's paths and globs, each once: from its name, which is its path below the folder that all
+    of them share, to where it lies.
 
     Raises:
         InputError: a path that does not exist, a glob that matches no file, an empty file.
     """
-    found: set[Path] = set()
-    for pattern in source.paths:
-        found_here = glob.glob(pattern, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        matches = [Path(match) for match in found_here] or [Path(pattern)]
-        files = [match.parent.resolve() / match.name for match in matches if match.is_file()]
-        if not files and Path(pattern).is_dir():
-            raise InputError(f"{pattern}: a folder, in source {source.name!r}; expected files, such as {pattern}/*.txt")
-        if not files:
-            what = "matches no file" if glob.has_magic(pattern) else "no such file"
-            raise InputError(f"{pattern}: {what}, in source {source.name!r}")
-        found.update(files)
+    found = sorted({path for pattern in source.paths for path in _matches(pattern, source)})
     for path in found:
-        if path.stat().st_size == 0:
+        if store.size(path) == 0:
             raise InputError(f"{path}: an empty file, in source {source.name!r}")
-    return sorted(found)
+    places = {path: PurePosixPath("/", path.replace("://", "/")) for path in found}  # s3://a/b as /s3/a/b
+    shared = os.path.commonpath([place.parent for place in places.values()])
+    return dict(sorted((place.relative_to(shared).as_posix(), path) for path, place in places.items()))
 
 
-def _ranges(path: Path, source: FileSource) -> list[tuple[int, int, int]]:
+def _ranges(path: str, source: FileSource) -> list[tuple[int, int, int]]:
     """(begin, end, what is before) of the units of a file, which together are the whole of it."""
     if source.type == "wikipedia":
         return [(begin, end, 0) for begin, end in multistream.ranges(path, source.range_bytes)]
@@ -47,7 +59,7 @@ def _ranges(path: Path, source: FileSource) -> list[tuple[int, int, int]]:
         return extracted.ranges(path, source.range_bytes)
     if source.type == "table":
         return table.ranges(path, source.range_bytes)
-    return [(0, path.stat().st_size, 0)]
+    return [(0, store.size(path), 0)]
 
 
 def list_units(sources: Sequence[Source]) -> list[Unit]:
@@ -63,14 +75,14 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
 
 
 def _file_units(source: FileSource) -> list[Unit]:
-    paths = _files(source)
-    shared = os.path.commonpath([path.parent for path in paths])
-    units = []
-    for name, path in sorted((path.relative_to(shared).as_posix(), path) for path in paths):
-        size, digest = path.stat().st_size, file_sha256(path)
-        for part in _ranges(path, source):
-            units.append(Unit(0, source.name, source.type, str(path), name, size, digest, *part))
-    return units
+    files = _files(source)
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock, and stores answer slowly
+        digests = list(pool.map(store.sha256, files.values()))
+    return [
+        Unit(0, source.name, source.type, path, name, store.size(path), digest, *part)
+        for (name, path), digest in zip(files.items(), digests, strict=True)
+        for part in _ranges(path, source)
+    ]
 
 
 def read(unit: Unit, on_truncation: OnTruncation = "stop") -> Iterator[Item]:

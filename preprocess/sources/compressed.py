@@ -6,13 +6,13 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 from typing_extensions import Buffer
 
 from pipeline.errors import InputError
+from preprocess.sources.store import open_file, size
 
 
 class TruncatedError(InputError):
@@ -21,7 +21,7 @@ class TruncatedError(InputError):
     Not so with a damaged one: its checksum comes after the text that may be wrong.
     """
 
-    def __init__(self, path: str | Path, what: str) -> None:
+    def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{path}: {what}")
         self.what = what
 
@@ -85,14 +85,14 @@ class _ZstdFrames(io.RawIOBase):
 _BZIP2, _ZSTD, _GZIP = b"BZh", b"\x28\xb5\x2f", b"\x1f\x8b"
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: str) -> bool:
     """Whether `open_stream` decompresses it."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(3).startswith((_BZIP2, _ZSTD, _GZIP))
 
 
 @contextmanager
-def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[tuple[io.BufferedIOBase, BinaryIO]]:
+def open_stream(path: str, begin: int = 0, end: int | None = None) -> Iterator[tuple[io.BufferedIOBase, BinaryIO]]:
     """Yield (the decompressed stream, the raw file below it, whose `tell()` says how far it was read).
 
     Args:
@@ -101,13 +101,13 @@ def open_stream(path: Path, begin: int = 0, end: int | None = None) -> Iterator[
     Raises:
         TruncatedError: the stream is cut off. InputError: it is damaged. Both name the file and the byte reached.
     """
-    with path.open("rb") as raw:
+    with open_file(path) as raw:
         raw.seek(begin)
         magic = raw.read(3)
         raw.seek(begin)
         stream: io.BufferedIOBase = raw
         if magic == _BZIP2:
-            stream = io.BufferedReader(_Bz2Streams(raw, path.stat().st_size if end is None else end))
+            stream = io.BufferedReader(_Bz2Streams(raw, size(path) if end is None else end))
         elif magic == _ZSTD:
             stream = io.BufferedReader(_ZstdFrames(raw))
         elif magic[:2] == _GZIP:

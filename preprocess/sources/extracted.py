@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Document, Item, Unit, snippet
@@ -18,7 +17,7 @@ def _is_end(line: bytes) -> bool:
     return line.strip() == b"</doc>"
 
 
-def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
     """(begin, end, lines before) of ranges of whole articles."""
     return line_ranges(path, target, _is_end)
 
@@ -29,7 +28,7 @@ def read(unit: Unit) -> Iterator[Item]:
     Raises:
         TruncatedError: the file ends within an article. InputError: no `<doc>` file, or a damaged compressed one.
     """
-    path = Path(unit.path)
+    path = unit.path
     with open_lines(unit) as lines:
         begun: re.Match[str] | None = None
         text: list[bytes] = []
@@ -49,7 +48,7 @@ def read(unit: Unit) -> Iterator[Item]:
         raise TruncatedError(path, f"truncated: the article {begun[1]} has no </doc>")
 
 
-def _beginning(line: bytes, path: Path, number: int) -> re.Match[str]:
+def _beginning(line: bytes, path: str, number: int) -> re.Match[str]:
     found = _BEGIN.fullmatch(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
     if found is None:
         what = snippet(line.decode("utf-8", "backslashreplace"))

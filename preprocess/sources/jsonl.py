@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 from preprocess.sources.lines import LONGEST, open_lines, oversized
 from preprocess.sources.lines import ranges as line_ranges
 
 
-def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
     """(begin, end, lines before) of ranges that may be read by themselves."""
     return line_ranges(path, target, lambda line: True)
 

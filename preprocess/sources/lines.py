@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
-from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Unit, snippet
 from preprocess.sources.compressed import is_compressed, open_stream
+from preprocess.sources.store import open_file, size
 
 LONGEST = 2**28  # bytes of a text, as it is read: what is longer is not held in memory
 _CHUNK = 2**20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def ranges(path: Path, target: int, may_end: Callable[[bytes], bool]) -> list[tuple[int, int, int]]:
+def ranges(path: str, target: int, may_end: Callable[[bytes], bool]) -> list[tuple[int, int, int]]:
     """(begin, end, lines before) of ranges of `target` bytes and more that cover a file; one range if it is compressed.
 
     They are of about equal size, as those of multistream dumps are.
@@ -23,17 +23,17 @@ def ranges(path: Path, target: int, may_end: Callable[[bytes], bool]) -> list[tu
     Args:
         may_end: whether the file may be cut behind a line.
     """
-    size = path.stat().st_size
+    bytes = size(path)
     if is_compressed(path):
-        return [(0, size, 0)]
-    length = size // max(1, size // target)
+        return [(0, bytes, 0)]
+    length = bytes // max(1, bytes // target)
     found = []
     begin, before = 0, 0
-    with path.open("rb") as file:
-        while begin < size:
-            end = _cut(file, begin + length, may_end) if begin + length < size else size
+    with open_file(path) as file:
+        while begin < bytes:
+            end = _cut(file, begin + length, may_end) if begin + length < bytes else bytes
             found.append((begin, end, before))
-            before += _count_lines(file, begin, end) if end < size else 0
+            before += _count_lines(file, begin, end) if end < bytes else 0
             begin = end
     return found
 
@@ -64,12 +64,11 @@ def open_lines(unit: Unit) -> Iterator[Iterator[tuple[int, bytes]]]:
     Raises:
         TruncatedError: a compressed file is cut off. InputError: it is damaged; or the file is UTF-16.
     """
-    path = Path(unit.path)
     if unit.end - unit.begin == unit.bytes:
-        with open_stream(path) as (stream, _):
+        with open_stream(unit.path) as (stream, _):
             yield _lines(stream, unit, None)
     else:
-        with path.open("rb") as file:
+        with open_file(unit.path) as file:
             file.seek(unit.begin)
             yield _lines(file, unit, unit.end - unit.begin)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,28 +9,30 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, nearest
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
+from preprocess.sources.store import is_remote, open_file, size
 
 ROWS = 256  # at once
 
 
-def ranges(path: Path, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
     """(first row group, end, rows before) of ranges of `target` bytes of a Parquet file; of others the whole."""
-    size = path.stat().st_size
+    bytes = size(path)
     if not _is_parquet(path):
-        return [(0, size, 0)]
+        return [(0, bytes, 0)]
     try:
-        metadata = pq.read_metadata(path)
+        with open_file(path) as file:
+            metadata = pq.read_metadata(file)
     except (pa.ArrowException, OSError):  # damaged: whoever reads it will tell
-        return [(0, size, 0)]
-    length = size // max(1, size // target)
-    cuts, rows, bytes = [(0, 0)], 0, 0
+        return [(0, bytes, 0)]
+    length = bytes // max(1, bytes // target)
+    cuts, rows, compressed = [(0, 0)], 0, 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         rows += group.num_rows
-        bytes += sum(group.column(column).total_compressed_size for column in range(group.num_columns))
-        if bytes >= length and number + 1 < metadata.num_row_groups:
+        compressed += sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+        if compressed >= length and number + 1 < metadata.num_row_groups:
             cuts.append((number + 1, rows))
-            bytes = 0
+            compressed = 0
     cuts.append((metadata.num_row_groups, rows))
     return [(begin, end, before) for (begin, before), (end, _) in pairwise(cuts)]
 
@@ -44,7 +45,7 @@ def read(unit: Unit) -> Iterator[Item]:
     Raises:
         InputError: neither Parquet nor Arrow, damaged, or without a text column.
     """
-    path = Path(unit.path)
+    path = unit.path
     number = unit.before
     try:
         for batch in _batches(unit):
@@ -59,25 +60,25 @@ def read(unit: Unit) -> Iterator[Item]:
         raise InputError(f"{path}: damaged, after {number} rows, or no Parquet or Arrow file: {what}") from None
 
 
-def _magic(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _magic(path: str) -> bytes:
+    with open_file(path) as file:
         return file.read(6)
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_parquet(path: str) -> bool:
     return _magic(path).startswith(b"PAR1")
 
 
 def _batches(unit: Unit) -> Iterator[pa.RecordBatch]:
-    path = Path(unit.path)
+    path = unit.path
     if _is_parquet(path):
-        with pq.ParquetFile(path) as parquet:
+        with open_file(path) as file, pq.ParquetFile(file) as parquet:
             names = parquet.schema_arrow.names
             wanted = [name for name in ("id", "title", "text", *META) if name in names]
             groups = list(range(unit.begin, unit.end))
             yield from parquet.iter_batches(ROWS, groups, columns=wanted if "text" in names else None)
         return
-    with pa.memory_map(str(path)) as file:
+    with pa.PythonFile(open_file(path)) if is_remote(path) else pa.memory_map(path) as file:
         if _magic(path) == b"ARROW1":
             reader = pa.ipc.open_file(file)
             batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
@@ -87,7 +88,7 @@ def _batches(unit: Unit) -> Iterator[pa.RecordBatch]:
             yield from (batch.slice(begin, ROWS) for begin in range(0, batch.num_rows, ROWS))
 
 
-def _check(schema: pa.Schema, path: Path) -> None:
+def _check(schema: pa.Schema, path: str) -> None:
     if "text" not in schema.names:
         raise InputError(f"{path}: no column 'text'{nearest('text', schema.names)}")
     found = schema.field("text").type

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from preprocess.records import DeadLetter, Document, Item, Markup, Unit, snippet
 from preprocess.sources.lines import LONGEST, oversized
+from preprocess.sources.store import open_file
 
 
 def _read(unit: Unit, markup: Markup) -> Iterator[Item]:
     id = f"{unit.source}/{unit.name}"
-    with Path(unit.path).open("rb") as file:
+    with open_file(unit.path) as file:
         data = file.read(LONGEST + 1)
     if len(data) > LONGEST:
         yield oversized(id, data)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from io import BufferedIOBase
-from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
@@ -24,7 +23,7 @@ def read(unit: Unit) -> Iterator[Item]:
         InputError: damaged, or no dump at all. Both name the file, the page and the byte reached.
     """
     pages = 0
-    path = Path(unit.path)
+    path = unit.path
     wiki = _wiki(unit)
     with open_stream(path, unit.begin, unit.end) as (stream, raw):
         try:
@@ -43,7 +42,7 @@ def _wiki(unit: Unit) -> Wiki | None:
     """What `<siteinfo>`, at the head of the file, says of files and categories. What is wrong there, `read` meets."""
     whole = replace(unit, begin=0, end=unit.bytes)
     names: dict[str, set[str]] = {}
-    with suppress(InputError, ParseError, EOFError), open_stream(Path(unit.path)) as (stream, _):
+    with suppress(InputError, ParseError, EOFError), open_stream(unit.path) as (stream, _):
         for event, element in _events(stream, whole):
             tag = _local(element.tag)
             if event == "end" and tag == "namespace" and element.text:
