@@ -29,8 +29,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Wiki:
-    """What the head of a dump says of its wiki: how it calls files and categories, in lower case."""
+    """What the head of a dump says of its wiki: its language, and how it calls files and categories, in lower case."""
 
+    language: str = ""
     files: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
 

@@ -8,11 +8,14 @@ _TAG = re.compile(r"</?[A-Za-z][^<>\n]*>")
 _BLOCK = re.compile(r"^(?:#{1,6}\s+|>\s?|[-*+]\s+(?=\S)|\d+[.)]\s+)+", re.M)
 _CLOSING_HASHES = re.compile(r"\s+#+$")
 _RULE = re.compile(r"^(?:(?:[-*_] ?){3,}|=+|-+)$|^(?:```|~~~).*$")
-_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^()\n]*\)")
-_LINK = re.compile(r"\[([^\]\n]+)\](?:\([^()\n]*\)|\[[^\]\n]*\])")
+_IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^()\n]*\)")
+_LINK = re.compile(r"\[([^\[\]\n]+)\](?:\([^()\n]*\)|\[[^\[\]\n]*\])")
 _STAR = re.compile(r"(\*{1,3})(?=\S)([^*\n]+?)(?<=\S)\1")
-_UNDERSCORE = re.compile(r"(?<![^\W_])(_{1,3})(?=[^\s_])([^\n]*?[^\s_])_{1,3}(?![^\W_])")
-_CODE = re.compile(r"`+([^`\n]+)`+")
+# within, underscores are parts of words only
+_UNDERSCORE = re.compile(
+    r"(?<![^\W_])(_{1,3})(?=[^\s_])([^\n_]*(?:(?<=[^\W_])_(?=[^\W_])[^\n_]*)*)(?<=[^\s_])_{1,3}(?![^\W_])"
+)
+_CODE = re.compile(r"(?<!`)`+([^`\n]+)`+")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _STANDS_ALONE = re.compile(r"^(?:#{1,6}\s|>|[-*+]\s+\S|\d+[.)]\s|\|)")
 
@@ -23,7 +26,7 @@ def _lines(block: str) -> list[str]:
     `unicode.normalise` strips line ends, where Markdown's two spaces mark a hard break; so `clean` runs
     `mark_hard_breaks` first, which writes them as the other spelling, a back-slash.
     """
-    lines: list[str] = []
+    lines: list[list[str]] = []  # of each, its parts
     hard = True
     for line in block.split("\n"):
         if _RULE.match(line):
@@ -32,11 +35,11 @@ def _lines(block: str) -> list[str]:
         alone = bool(_STANDS_ALONE.match(line))
         text = line.removesuffix("\\").rstrip()
         if hard or alone:
-            lines.append(text)
+            lines.append([text])
         else:
-            lines[-1] += " " + text
+            lines[-1].append(text)
         hard = line.endswith("\\") or line.startswith("#") or line.startswith("|")
-    return lines
+    return [" ".join(parts) for parts in lines]
 
 
 def _inline(line: str) -> str:
@@ -57,5 +60,7 @@ def mark_hard_breaks(text: str) -> str:
 
 def clean(text: str) -> str:
     """The plain text of a Markdown file whose hard breaks are back-slashes: blocks apart by an empty line."""
-    blocks = (_lines(block) for block in _COMMENT.sub("", text).split("\n\n"))
+    end = text.rfind("-->") + 3  # behind it no comment is closed, and none is looked for
+    text = _COMMENT.sub("", text[:end]) + text[end:]
+    blocks = (_lines(block) for block in text.split("\n\n"))
     return "\n\n".join("\n".join(_inline(line) for line in lines) for lines in blocks if lines)

@@ -68,7 +68,7 @@ class _Scanner:
         body = "".join(construct.parts)
         if construct.opener == "[[":
             return links.internal(body, self.wiki, self.removed)
-        shown = templates.render(body) if construct.opener == "{{" else None
+        shown = templates.render(body, self.wiki.language) if construct.opener == "{{" else None
         if shown is None:
             self.removed["templates" if construct.opener == "{{" else "tables"] += 1
         return shown or ""

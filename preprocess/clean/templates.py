@@ -203,10 +203,15 @@ TEMPLATES: dict[str, Render] = {
 }
 
 
-def render(body: str) -> str | None:
-    """The text that a template shows, given what is between its braces; None for one that is not in the table."""
+def render(body: str, wiki: str = "") -> str | None:
+    """The text that a template shows, given what is between its braces; None for one that is not in the table.
+
+    Args:
+        wiki: the language of the wiki; names of languages are shown where it is English, or unknown.
+    """
     p = Parameters.parse(body)
     if p.name.startswith("lang-") and p.name not in TEMPLATES:
-        return _language(p.name.removeprefix("lang-"), p[1] or p["text"])
+        text = p[1] or p["text"]
+        return _language(p.name.removeprefix("lang-"), text) if wiki in ("", "en", "simple") else text
     template = TEMPLATES.get(p.name)
     return None if template is None else template(p)

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import Literal
 
-from preprocess.clean import elements, links, nested, sections
+from preprocess.clean import elements, links, nested, sections, variants
 from preprocess.records import Wiki
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
@@ -61,7 +61,7 @@ def clean(text: str, headings: Literal["keep", "drop"], wiki: Wiki, removed: Cou
     """
     text = _drop(_COMMENT, text, "comments", removed)
     text = elements.drop_elements(_literal(text), removed)
-    text = nested.replace(text, wiki, removed)
+    text = nested.replace(variants.choose(text), wiki, removed)
     text = _drop(_MAGIC_WORD, text, "magic words", removed)
     text = _drop(_TABLE_ROW, text, "table rows", removed)
     text = sections.drop_sections(text, headings, removed)

@@ -42,15 +42,17 @@ def _wiki(unit: Unit) -> Wiki | None:
     """What `<siteinfo>`, at the head of the file, says of files and categories. What is wrong there, `read` meets."""
     whole = replace(unit, begin=0, end=unit.bytes)
     names: dict[str, set[str]] = {}
+    language = ""
     with suppress(InputError, ParseError, EOFError), open_stream(unit.path) as (stream, _):
         for event, element in _events(stream, whole):
             tag = _local(element.tag)
+            language = language or element.get("{http://www.w3.org/XML/1998/namespace}lang", "")
             if event == "end" and tag == "namespace" and element.text:
                 names.setdefault(element.get("key", ""), set()).add(element.text.lower())
             if (event, tag) in (("end", "siteinfo"), ("start", "page")):
                 break
     files, categories = ({name for key in keys for name in names.get(key, ())} for keys in (_FILES, _CATEGORIES))
-    return Wiki(frozenset(files), frozenset(categories)) if names else None
+    return Wiki(language, frozenset(files), frozenset(categories)) if names else None
 
 
 def _pages(stream: BufferedIOBase, unit: Unit) -> Iterator[Element]:

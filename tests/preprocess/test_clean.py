@@ -1,5 +1,6 @@
 """Cleaners, each on the constructs it must take out and on those it must keep."""
 
+import time
 import unicodedata
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from preprocess.clean import clean, gutenberg, markdown, unicode
 from preprocess.clean.errors import UncleanableError
 from preprocess.config import CleanConfig
+from preprocess.records import Markup
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,34 @@ def test_markdown() -> None:
         "A Play\n\nNAME\nFirst verse,\nsecond verse.\n\nSoft wrap with code.\n\nitem\nitem two\n\n"
         "quote\n\n[Aside] x link alt snake_case_name 2 * 3\n\nfence"
     )
+
+
+@pytest.mark.parametrize("markup", ["markdown", "book", "plain"])
+def test_no_text_takes_long(markup: Markup) -> None:
+    pieces = [
+        "[",
+        "![",
+        "[a][",
+        "[a](",
+        "<!--",
+        "<a",
+        " _a",
+        "*a",
+        "**",
+        "`",
+        "`a",
+        "\\",
+        "a\n",
+        "- ",
+        "# ",
+        "|",
+        "> ",
+        "1. ",
+    ]
+    for piece in [*pieces, "\n", " \n", "\x00", "Ã", "â€", "Ð°", "___ ", "a  \n", "--> <!--"]:
+        begin = time.process_time()
+        clean(piece * (100_000 // len(piece)), markup)
+        assert time.process_time() - begin < 2, piece  # a tenth of that on a free core
 
 
 def test_markdown_hard_breaks_with_any_line_end() -> None:

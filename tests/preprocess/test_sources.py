@@ -59,16 +59,17 @@ _SITEINFO = """<siteinfo><namespaces><namespace key="-2">Meedia</namespace><name
 
 
 def test_the_head_of_a_dump_names_files_and_categories_for_all_its_ranges(tmp_path: Path) -> None:
-    head, tail = dump([]).split("</mediawiki>")
-    parts = [head + _SITEINFO, page(1, "[[Pilt:x|pisi|sõnad]]a [[Kategooria:b]]"), page(2, "c"), "</mediawiki>" + tail]
+    head, tail = dump([]).replace("<mediawiki ", '<mediawiki xml:lang="et" ').split("</mediawiki>")
+    pages = page(1, "[[Pilt:x|pisi|sõnad]]a {{lang-de|b}} [[Kategooria:c]]"), page(2, "c")
+    parts = [head + _SITEINFO, *pages, "</mediawiki>" + tail]
     (tmp_path / "dump").write_bytes(b"".join(bz2.compress(part.encode()) for part in parts))
     source = WikipediaSource(paths=[str(tmp_path / "dump")], range_bytes=1)
     assert len(sources.list_units([source])) == 3
     first, second = items(source)
     assert isinstance(first, Document)
     assert isinstance(second, Document)
-    assert first.wiki == second.wiki == Wiki(frozenset({"meedia", "pilt"}), frozenset({"kategooria"}))
-    assert clean(first.text, first.markup, wiki=first.wiki).text == "a"
+    assert first.wiki == second.wiki == Wiki("et", frozenset({"meedia", "pilt"}), frozenset({"kategooria"}))
+    assert clean(first.text, first.markup, wiki=first.wiki).text == "a b"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def wikitext(raw: str) -> str:
         ("[http://never.closed\n&#65;&eacute;&nosuch; &#99999999;", "http://never.closed\nAé&nosuch; &#99999999;"),
         ("a (''{{IPA|x}}''; 1900) (, {{x}}) (1900, {{y}}), b （{{z}}，）", "a (1900) (1900), b"),
         ("a ( {{x}} b; {{y}} ) c", "a (b) c"),
+        (
+            "十六个-{zh-hans:联邦州; zh-hant:邦}-之一，联-{}-邦，-{A|zh-tw:瀏覽;zh-cn:浏览}-",
+            "十六个联邦州之一，联邦，浏览",
+        ),
+        ("-{H|zh-cn:甲;zh-tw:乙}-丙-{T|zh:丁}-，56 -{km}- [[戊|-{zh-hk:己}-]]", "丙，56 km 己"),
         ("!Kung people\n! header\n| row\n|}", "!Kung people"),
         ("----\nafter a rule", "after a rule"),
         ("{<ref/>{a}<ref/>}", ""),
@@ -164,7 +169,7 @@ def test_headings_can_be_dropped() -> None:
 
 def test_a_wiki_names_its_files_and_categories() -> None:
     raw = "a[[Pildi:x|thumb|b]] [[Kategooria:c]]"
-    assert clean(raw, "wikitext", wiki=Wiki(frozenset({"pildi"}), frozenset({"kategooria"}))).text == "a"
+    assert clean(raw, "wikitext", wiki=Wiki("et", frozenset({"pildi"}), frozenset({"kategooria"}))).text == "a"
     assert "Kategooria" in wikitext(raw)
 
 
