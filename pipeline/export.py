@@ -24,7 +24,7 @@ from pipeline.configfile import load_config
 from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
-from pipeline.model import MaskedLM
+from pipeline.model import FIRST_POSITION, MaskedLM
 from pipeline.pretrain_config import ModelConfig, PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.run_folder import RunFolder, check_provenance, identity, versions
@@ -35,13 +35,16 @@ COMPARED = 64  # held-out samples
 TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
 
 
-def to_hugging_face(model: MaskedLM) -> dict[str, Tensor]:
-    """The weights under the names of `RobertaForMaskedLM`."""
+def to_hugging_face(model: MaskedLM, pad_id: int) -> dict[str, Tensor]:
+    """The weights under the names of `RobertaForMaskedLM`, which counts positions from behind the id of padding."""
     ours = model.state_dict()
+    positions = ours["embeddings.position.weight"]
     theirs = {
         "roberta.embeddings.word_embeddings.weight": ours["embeddings.word.weight"],
-        "roberta.embeddings.position_embeddings.weight": ours["embeddings.position.weight"],
-        "roberta.embeddings.token_type_embeddings.weight": torch.zeros(1, ours["embeddings.position.weight"].shape[1]),
+        "roberta.embeddings.position_embeddings.weight": torch.cat(
+            [torch.zeros(pad_id + 1, positions.shape[1]), positions[FIRST_POSITION:]]
+        ),
+        "roberta.embeddings.token_type_embeddings.weight": torch.zeros(1, positions.shape[1]),
         "lm_head.bias": ours["head.bias"],
     }
     _copy(ours, "embeddings.norm", theirs, "roberta.embeddings.LayerNorm")
@@ -69,6 +72,7 @@ def _copy(ours: dict[str, Tensor], mine: str, theirs: dict[str, Tensor], their: 
 
 def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int]) -> RobertaConfig:
     geometry = config.model_dump(exclude={"position_init", "output_bias_init"})
+    geometry["max_position_embeddings"] += ids["pad"] + 1 - FIRST_POSITION
     return RobertaConfig(
         vocab_size=vocab_size,
         bos_token_id=ids["bos"],
@@ -163,7 +167,7 @@ def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
 
 def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
     exported = RobertaForMaskedLM(hugging_face_config(config.model, corpus.vocab_size, corpus.special_ids))
-    missing = exported.load_state_dict(to_hugging_face(model), strict=False)
+    missing = exported.load_state_dict(to_hugging_face(model, corpus.special_ids["pad"]), strict=False)
     assert not missing.unexpected_keys
     assert set(missing.missing_keys) <= {
         "lm_head.decoder.weight",

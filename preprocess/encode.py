@@ -115,8 +115,7 @@ class Encoder:
         words, first, divided = _words(text, self._lines)
         apart, within = self._encode_apart(words, divided)
         fresh = set(words) - self._known.keys()
-        for word in fresh:
-            self._known[word] = _bytes(self._tokens(_space(word) + word).ids)
+        self._learn([*fresh])
         parts = [*map(self._known.__getitem__, words)]
         for number, part in apart.items():
             parts[number] = part
@@ -126,6 +125,16 @@ class Encoder:
         inner = [int(begins[number]) + token for number, tokens in within.items() for token in tokens]
         sentences = np.unique(np.concatenate([begins[first], np.array(inner, np.int64)]))
         return Encoded(np.frombuffer(b"".join(parts), np.uint32), sentences.astype(np.uint64))
+
+    def _learn(self, words: list[str]) -> None:
+        """Encode words, all in one text: one call for each would take several times as long."""
+        text = [_space(word) + word for word in words]
+        encoding = self._tokens("".join(text))
+        ends = np.cumsum([len(word) for word in text])
+        cuts = np.searchsorted([begin for begin, _ in encoding.offsets], [0, *ends])
+        ids = np.array(encoding.ids, np.uint32)
+        for word, begin, end in zip(words, cuts.tolist(), cuts[1:].tolist(), strict=False):
+            self._known[word] = ids[begin:end].tobytes()
 
     def _tokens(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)

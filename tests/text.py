@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from preprocess.config import CorpusConfig, Packing
 from preprocess.run import run
@@ -10,7 +11,12 @@ from preprocess.run import run
 SYLLABLES = ("ba", "do", "ke", "li", "mo", "nu", "pa", "ri", "so", "tu")
 
 
-def text_corpus(folder: Path, vocab_size: int = 320, packing: Packing = "full-sentences") -> Path:
+def text_corpus(
+    folder: Path,
+    vocab_size: int = 320,
+    packing: Packing = "full-sentences",
+    tokenizer: dict[str, Any] | None = None,
+) -> Path:
     """FOLDER/corpus, packed for 32 tokens in two train shards, from sixty short documents of invented words."""
     draw = random.Random(0)
     words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 4))) for _ in range(300)]
@@ -23,7 +29,7 @@ def text_corpus(folder: Path, vocab_size: int = 320, packing: Packing = "full-se
         "output": str(folder / "corpus"),
         "sources": [{"type": "text", "paths": [str(texts / "*.txt")]}],
         "split": {"valid": 0.2},
-        "tokenizer": {"vocab_size": vocab_size},
+        "tokenizer": tokenizer or {"vocab_size": vocab_size},
         "sequence_lengths": [32],
         "packing": packing,
         "shards": {"train": 2, "valid": 1},

@@ -32,7 +32,7 @@ def models() -> tuple[MaskedLM, RobertaForMaskedLM]:
         for parameter in ours.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     theirs = RobertaForMaskedLM(hugging_face_config(CONFIG, VOCABULARY, IDS))
-    theirs.load_state_dict(to_hugging_face(ours), strict=False)
+    theirs.load_state_dict(to_hugging_face(ours, PAD_ID), strict=False)
     theirs.tie_weights()
     return ours, theirs
 
@@ -65,6 +65,20 @@ def test_logits_and_gradients_are_those_of_hugging_face(
     ordinary = torch.arange(VOCABULARY) != PAD_ID  # theirs gives padding no gradient as an input
     torch.testing.assert_close(ours.embeddings.word.weight.grad[ordinary], word[ordinary], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.layers[0].attention.qkv.weight.grad[:24], query, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 7])
+def test_an_export_has_the_positions_behind_its_padding(pad: int) -> None:
+    ours = MaskedLM(CONFIG, VOCABULARY, seed=3).eval()
+    theirs = RobertaForMaskedLM(hugging_face_config(CONFIG, VOCABULARY, {**IDS, "pad": pad}))
+    theirs.load_state_dict(to_hugging_face(ours, pad), strict=False)
+    theirs.tie_weights()
+    ids = torch.randint(8, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
+    ids[1, 7:] = pad
+    mask = ids != pad
+    tokens = mask.flatten().nonzero().squeeze(1)
+    logits = theirs.eval()(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[tokens]
+    torch.testing.assert_close(ours(ids, mask, tokens), logits, atol=1e-5, rtol=1e-5)
 
 
 def test_without_padding_the_mask_may_be_left_out(models: tuple[MaskedLM, RobertaForMaskedLM]) -> None:
