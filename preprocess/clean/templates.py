@@ -62,6 +62,11 @@ def _date(p: Parameters) -> str:
     return " ".join(part for part in p.positional if part.lower() not in ("", "dmy", "mdy", "ymd", "iso"))
 
 
+def _century(p: Parameters) -> str:
+    """`{{s-|XIX|e}}` (French) as "XIXe siècle"."""
+    return f"{p[1]}{p[2] or 'e'} siècle" if p[1] else ""
+
+
 def _sic(p: Parameters) -> str:
     words = " ".join(part for part in p.positional[:2] if part)
     if p["hide"] in ("y", "yes"):
@@ -127,7 +132,7 @@ _SHOWS_FIRST = """
 abbr abbrlink angle_bracket as_written big bigger center chem2 code dfn dropinitial em flag flagcountry flagu
 formatnum formatnum: fmtn kbd larger lc: lcfirst: math mono mvar nastaliq no_italic nobold nobr nocaps noitalic
 noitalics nospell not_a_typo nowrap nts proper_name samp sc script/arabic script/hebrew small smallcaps smaller strike
-strong sub tooltip tq tt typo uc: ucfirst: underline unicode vanchor var visible_anchor nbr nombre szám
+strong sub tooltip tq tt typo uc: ucfirst: underline unicode vanchor var visible_anchor nbr szám
 """
 _SHOWS_SECOND = """
 lang langue background_color color colour font_color font_colour fontcolor highlight wikt-lang script rtl-lang lang2
@@ -182,7 +187,7 @@ TEMPLATES: dict[str, Render] = {
     **{name: _around(sign) for sign, names in _CURRENCIES.items() for name in _names(names)},
     **dict.fromkeys(_names("convert conversie conv"), units.convert),
     "cvt": units.convert_short,
-    **dict.fromkeys(_names("unité unidad"), units.with_unit),
+    **dict.fromkeys(_names("unité nombre unidad"), units.with_unit),
     "val": units.val,
     **dict.fromkeys(("frac", "sfrac", "fraction"), _fraction),
     **dict.fromkeys(("e", "10^"), _power_of_ten),
@@ -198,6 +203,7 @@ TEMPLATES: dict[str, Render] = {
     **dict.fromkeys(_names("quote blockquote bquote quotation cquote poemquote zitat citation_bloc"), _quote),
     **dict.fromkeys(("nihongo", "nihongo2", "nihongo foot"), _nihongo),
     **dict.fromkeys(("zh", "zh-full", "lang-zh", "chinese"), _chinese),
+    **dict.fromkeys(("s-", "s mini-", "siècle"), _century),
     "langx": _labelled_language,
     **dates.TEMPLATES,
 }

@@ -27,6 +27,8 @@ CONVERT = [
     ("convert|50", "50"),
     ("convert", ""),
     ("unité|98|km|2", "98 km²"),
+    ("nombre|4,4|millions", "4,4 millions"),
+    ("nombre|98", "98"),
 ]
 VAL = [
     ("val|1.5|0.3|u=km", "1.5±0.3 km"),
@@ -75,6 +77,8 @@ DATES = [
     ("floruit|1500", "fl. 1500"),
     ("reign|1500|1510", "r. 1500–1510"),
     ("date|20|juillet|1969", "20 juillet 1969"),
+    ("s-|XIII", "XIIIe siècle"),
+    ("s-|I|er", "Ier siècle"),
 ]
 LANGUAGES = [
     ("lang|de|Straße", "Straße"),
