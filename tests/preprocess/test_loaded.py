@@ -94,6 +94,8 @@ def test_words_and_line_ends_are_those_of_the_whole_document(encoder: Encoder, r
 
 
 def test_special_tokens_by_their_names(roberta: Path, tmp_path: Path) -> None:
+    for name in ("roberta", "bert"):
+        (tmp_path / name).mkdir()
     tokenizer.write(tmp_path / "roberta", tokenizer.load(LoadedConfig(path=roberta)), 64)
     vocabulary = json.loads((tmp_path / "roberta" / "vocabulary.json").read_bytes())
     assert vocabulary == {"size": 400, "special_ids": {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 399}}
