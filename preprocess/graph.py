@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _WORKER = f"{shlex.quote(sys.executable)} -m preprocess.worker"
+_OF_A_WORKER = re.compile(r"(?:^|WorkerError: )(worker .*?)(?: \[while running|\n|$)")  # the line of a WorkerError
 _QUIET = {
     "apache_beam": logging.WARNING,
     "apache_beam.utils.subprocess_server": logging.ERROR,  # warns that it starts Prism
@@ -94,6 +96,11 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
         if error.errno is not None or "DaskRunner" not in options.view_as(StandardOptions).runner:
             raise
         raise InputError(f"--dask_client_address: {' '.join(str(error).split())}") from None
+    except Exception as error:
+        found = _OF_A_WORKER.search(str(error))
+        if found is None:
+            raise
+        raise InputError(found[1]) from None
     finally:
         tempfile.tempdir = temporary
         for logger, level in levels.items():

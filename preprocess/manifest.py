@@ -9,10 +9,11 @@ from pipeline.files import describe_files, read_json, seal
 from pipeline.shards import FORMAT, KIND, corpus_digest
 from preprocess import kept
 from preprocess.config import CorpusConfig
+from preprocess.origin import versions
 from preprocess.plan import Plan, total
 from preprocess.records import Unit
 from preprocess.sink import shard_results
-from preprocess.stages import settings, versions
+from preprocess.stages import settings
 
 ENCODED = ("documents", "tokens", "characters", "words", "byte_tokens")  # what the tokenizer made of the text
 SIMPLE = ("read", "kept", "tokens", "duplicates", "near_duplicates")  # counts that are one number

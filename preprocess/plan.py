@@ -31,6 +31,7 @@ from typing import Any
 
 from pipeline.errors import DigestError, InputError, RunError, UserError
 from pipeline.files import read_json, write_bytes, write_json
+from preprocess import origin
 from preprocess.config import CorpusConfig
 from preprocess.failures import explained
 from preprocess.records import Unit
@@ -59,6 +60,7 @@ class Plan:
     def save(self) -> None:
         """Write the plan for the tasks of one pipeline to load."""
         values = {
+            "origin": origin.origin(tuple(origin.versions(self.config))),
             "stages": str(self.stages),
             "config": json.loads(self.config.model_dump_json()),
             "units": [asdict(unit) for unit in self.units],
@@ -70,7 +72,17 @@ class Plan:
 
     @classmethod
     def load(cls, work: str) -> "Plan":
+        """The plan as a task sees it.
+
+        Raises:
+            WorkerError: this worker does not see the folder, or would write other bytes than the command's machine.
+        """
+        if not (Path(work) / "plan.json").exists():
+            raise origin.WorkerError(
+                f"does not see {work}: all workers need the folder of the output, under the same path"
+            )
         values = read_json(Path(work) / "plan.json")
+        origin.check(values["origin"])
         config = CorpusConfig.model_validate_json(json.dumps(values["config"]))
         folders = {stage: Path(folder) for stage, folder in values["folders"].items()}
         units, evaluation = ([Unit(**unit) for unit in values[key]] for key in ("units", "evaluation"))

@@ -7,13 +7,10 @@ preprocessing and the versions of its libraries. Its folder appears when all its
 their digests; it is used again only after every file has been compared with its own.
 """
 
-import hashlib
-import importlib.metadata
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from pipeline.files import (
 )
 from preprocess import loaded
 from preprocess.config import CorpusConfig
+from preprocess.origin import code, versions
 from preprocess.plan import Plan
 from preprocess.records import Unit
 
@@ -48,23 +46,6 @@ FIRST_READ = {
     "packing": "shards",
     "shards": "shards",
 }
-VERSIONS = (
-    "kilobatch",
-    "apache-beam",
-    "ftfy",
-    "sentencepiece",
-    "tokenizers",
-    "pyarrow",
-    "datasets",
-    "numpy",
-    "safetensors",
-)
-
-
-def versions(config: CorpusConfig) -> dict[str, str]:
-    """Of Kilobatch and of the libraries that have a part in a corpus's bytes."""
-    names = (*VERSIONS, "py3langid") if config.filter.language else VERSIONS
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def settings(config: CorpusConfig) -> dict[str, Any]:
@@ -85,14 +66,6 @@ def settings(config: CorpusConfig) -> dict[str, Any]:
     return values
 
 
-@lru_cache(maxsize=1)
-def _code() -> str:
-    """SHA-256 over the source files of this package."""
-    root = Path(__file__).parent
-    paths = sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix())
-    return digest_of({p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths})
-
-
 def key_of(stage: str, config: CorpusConfig, units: list[Unit]) -> str:
     """The SHA-256 of all that a stage follows from: not of where files lie, nor of their licences."""
     reached = STAGES[: STAGES.index(stage) + 1]
@@ -100,9 +73,7 @@ def key_of(stage: str, config: CorpusConfig, units: list[Unit]) -> str:
     for source in read["sources"]:
         del source["license"], source["attribution"]
     inputs = [[unit.source, unit.name, unit.sha256, unit.begin, unit.end] for unit in units]
-    return digest_of(
-        {"stage": stage, "settings": read, "inputs": inputs, "code": _code(), "versions": versions(config)}
-    )
+    return digest_of({"stage": stage, "settings": read, "inputs": inputs, "code": code(), "versions": versions(config)})
 
 
 @contextmanager

@@ -15,16 +15,18 @@ import pytest
 from pipeline.files import read_json
 from preprocess.config import CorpusConfig
 
+ROOT = Path(__file__).parents[2]
 PRISM = os.environ.get("PRISM") or shutil.which("prism")
 needs_prism = pytest.mark.skipif(not PRISM, reason="Prism is neither on the PATH nor named by PRISM")
 
 
 @contextmanager
-def process(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(*arguments: str, folder: Path, code: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a worker pool starts `python`
     with (folder / "log").open("ab") as log:
         command = [sys.executable, "-m", *arguments]
-        started = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PATH": path})
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{code}:{ROOT}"}
+        started = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=code)
     try:
         yield started
     finally:
@@ -33,7 +35,7 @@ def process(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
+def cluster(folder: Path, workers: int, code: Path = ROOT) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
     """Options to run on a Dask scheduler, and the processes of its workers, of one thread each."""
     file = folder / "scheduler.json"
     scheduler = ("distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard")
@@ -43,7 +45,7 @@ def cluster(folder: Path, workers: int) -> Iterator[tuple[list[str], list[subpro
             time.sleep(0.1)
         address = str(read_json(file)["address"])
         worker = ("distributed.cli.dask_worker", address, "--nthreads=1", "--no-nanny", "--no-dashboard")
-        started = [stack.enter_context(process(*worker, folder=folder)) for _ in range(workers)]
+        started = [stack.enter_context(process(*worker, folder=folder, code=code)) for _ in range(workers)]
         yield ["--runner=DaskRunner", f"--dask_client_address={address}"], started
 
 

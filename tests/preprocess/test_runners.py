@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +22,7 @@ from preprocess.options import pipeline_options
 from preprocess.plan import Plan
 from preprocess.records import Unit
 from preprocess.run import run
-from tests.preprocess.processes import cluster, command, needs_prism, prism, worker_pool
+from tests.preprocess.processes import ROOT, cluster, command, needs_prism, prism, worker_pool
 from tests.preprocess.small import prose, small_config, write_raw
 
 
@@ -123,6 +124,22 @@ def test_an_error_of_a_task_is_one_line_and_nobody_is_at_an_address(raw: Path, t
         run(small_config(raw, tmp_path / "corpus"), nobody)
     assert not (tmp_path / "corpus").exists()
     assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+def test_a_worker_that_cannot_do_it_right_is_named(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "preprocess", other / "preprocess")
+    with (other / "preprocess" / "__init__.py").open("a") as file:
+        file.write("# of another version\n")
+    with cluster(tmp_path, 1, other) as (options, _):
+        with pytest.raises(
+            InputError, match=r"^worker \S+: kilobatch's code: found \w{16}, the command has \w{16}; \D+$"
+        ):
+            run(config(raw, tmp_path / "corpus"), options)
+        monkeypatch.setattr(Plan, "save", lambda plan: None)  # as if the folder were not mounted there
+        with pytest.raises(InputError, match=r"^worker \S+: does not see \S+: all workers need .* the same path$"):
+            run(config(raw, tmp_path / "corpus"), options)
+    assert not (tmp_path / "corpus").exists()
 
 
 def _write_process(number: int, folder: str) -> int:

@@ -98,7 +98,7 @@ def test_inputs_and_code_are_part_of_the_key(raw: Path, tmp_path: Path, monkeypa
     assert stages.key_of("documents", elsewhere, list_units(elsewhere.sources)) == before
     (moved / "books" / "book-0.txt").write_text("other words", encoding="utf-8")
     assert stages.key_of("documents", elsewhere, list_units(elsewhere.sources)) != before
-    monkeypatch.setattr(stages, "_code", lambda: "another")
+    monkeypatch.setattr(stages, "code", lambda: "another")
     assert stages.key_of("documents", config, list_units(config.sources)) != before
 
 
