@@ -148,7 +148,7 @@ def test_one_of_each_cluster_stays_the_first(raw: Path, tmp_path: Path) -> None:
     assert everything["near_duplicates"] == 0
     assert everything["kept"] == counts["kept"] + counts["near_duplicates"]
     assert counts["cluster_sizes"] == {"2": 1, "3": 13, "4": 1, "5": 1, "6": 1, "7": 1}
-    assert "45 near-duplicates" in (tmp_path / "corpus" / "DATASET_CARD.md").read_text()
+    assert "the first of each is kept: 45 left out" in (tmp_path / "corpus" / "DATASET_CARD.md").read_text()
 
 
 def test_kept_together_no_cluster_is_in_two_splits(raw: Path, tmp_path: Path) -> None:
