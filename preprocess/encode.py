@@ -114,7 +114,7 @@ class Encoder:
     def _encode_words(self, text: str) -> Encoded:
         words, first, divided = _words(text, self._lines)
         apart, within = self._encode_apart(words, divided)
-        fresh = set(words) - self._known.keys()
+        fresh = set(words).difference(self._known)  # `- self._known.keys()` would go through all that are known
         self._learn([*fresh])
         parts = [*map(self._known.__getitem__, words)]
         for number, part in apart.items():
