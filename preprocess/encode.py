@@ -6,6 +6,7 @@ documents, and gives its ids (`tests/preprocess/test_encode.py`). Other tokenize
 """
 
 from collections.abc import Iterator
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -98,10 +99,14 @@ class Encoder:
         self.special_tokens = [token.content for token in added if token.special]
         self._tokenizer = tokenizer
         self._known = {"": b""}  # word → the bytes of its ids
+        self._lock = Lock()  # some runners do several tasks in the threads of one process
 
     def encode(self, text: str) -> Encoded:
         """Encode a document, which is not empty."""
-        return self._encode_words(text) if self._by_word else self._encode_whole(text)
+        if not self._by_word:
+            return self._encode_whole(text)
+        with self._lock:
+            return self._encode_words(text)
 
     def _encode_whole(self, text: str) -> Encoded:
         encoding = self._tokens(text)

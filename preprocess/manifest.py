@@ -116,19 +116,22 @@ def verify_counts(plan: Plan) -> None:
 
 
 def check_tokenizers(plan: Plan) -> int:
-    """The number of documents for which `tokenizer.json` gives other ids than the corpus has.
+    """The number of documents that `tokenizer.json` is known to give other ids for than the corpus has.
 
-    Those are the ones that spell a special token: to `tokenizer.json` it is one, to the corpus it is characters.
+    Those are the ones that spell a special token (to `tokenizer.json` it is one, to the corpus it is characters), and
+    others of which some are drawn and compared; there should be none.
 
     Raises:
         InputError: more than one, and more than one in ten thousand.
     """
     results = plan.results("tokens")
     mismatches, documents = (sum(result[key] for result in results) for key in ("mismatches", "documents"))
+    names = [name for result in results for name in result["mismatching"]]
     if mismatches > max(1, documents // 10_000):
         raise InputError(
-            f"tokenizer.json and the corpus differ on {mismatches} of {documents} documents, expected one in ten"
-            " thousand at most: they hold special tokens, such as <s> or <mask>, as words"
+            f"tokenizer.json and the corpus differ on {mismatches} of {documents} documents, such as"
+            f" {', '.join(names[:3])}; expected one in ten thousand at most: where a text holds a special token, such"
+            " as <s> or <mask>, take it out of the text, or the document out of the source"
         )
     return int(mismatches)
 

@@ -149,6 +149,8 @@ def _check_environment(options: PortableOptions, runner: str) -> None:
     Prism would wait for its workers for ever.
     """
     kind, address = options.environment_type, options.environment_config
+    if kind == "DOCKER" and runner == "PrismRunner":
+        raise InputError("--environment_type=DOCKER: no image holds Kilobatch; accepted: LOOPBACK, EXTERNAL")
     if kind == "EXTERNAL" and not (address or options.environment_options):
         raise InputError(
             f"--environment_type=EXTERNAL: needs --environment_config=HOST:PORT of a worker pool ({_POOL}PORT)"

@@ -183,7 +183,7 @@ def _tokenizer(manifest: dict[str, Any]) -> str:
         "tokens a word": f"{fits['all sources'].tokens_a_word:.3f}",
         "characters a token": f"{fits['all sources'].characters_a_token:.2f}",
         "tokens that are bytes": f"{fits['all sources'].byte_share:.3%}",
-        "documents that spell a special token": f"{made['mismatching_documents']:,}",
+        "documents with other ids in tokenizer.json": f"{made['mismatching_documents']:,}",
     }
     plots = [
         _chart(title, values, {name: form.format(value) for name, value in values.items()})

@@ -287,7 +287,8 @@ def _check_source(plan: Plan, source: Source) -> None:
 
 
 def _check_tokens(plan: Plan) -> None:
-    """Stop when a source yields too few tokens."""
+    """Stop when a source yields too few tokens, or the exported tokenizer would give others."""
+    manifest.check_tokenizers(plan)
     tokens = dict.fromkeys((source.name for source in plan.config.sources), 0)
     for unit, result in zip(plan.units, plan.results("tokens"), strict=True):
         tokens[unit.source] += result["tokens"]

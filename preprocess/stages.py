@@ -131,9 +131,10 @@ def _found(folder: Path, key: str) -> bool:
     try:
         manifest = read_manifest(folder, KIND, FORMAT)
         verify_files(folder, manifest["files"])
-    except DigestError as error:
+        if manifest["key"] != key:
+            raise DigestError(f"{folder}: a stage of other settings has this name")
+    except (DigestError, InputError) as error:
         print(f"{error}; the stage is made again", file=sys.stderr)
         shutil.rmtree(folder)
         return False
-    assert manifest["key"] == key, folder
     return True

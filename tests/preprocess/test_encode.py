@@ -1,5 +1,6 @@
 """Encoding word by word gives what the exported tokenizer gives for the whole document."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_forgetting_changes_nothing(
     monkeypatch.setattr(encode, "_LONGEST", bound // 10)
     for text in TEXTS * 2:
         assert encoder.encode(text).ids.tolist() == whole(fast, text)
+
+
+def test_threads_share_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under Prism's LOOPBACK, and on Dask's workers with several threads."""
+    fast = fast_tokenizer("byte-bpe")
+    encoder = Encoder(Tokenizer.from_str(fast.to_str()))
+    monkeypatch.setattr(encode, "_REMEMBERED", 50)
+    texts = [f"{'x' * 50} {prose(number, 5)} {'y' * (45 + number % 3)}" for number in range(400)]
+    with ThreadPoolExecutor(4) as pool:
+        found = [encoded.ids.tolist() for encoded in pool.map(encoder.encode, texts)]
+    assert found == [whole(fast, text) for text in texts]
 
 
 def test_a_special_token_in_a_text_is_characters(fast: Tokenizer, encoder: Encoder) -> None:

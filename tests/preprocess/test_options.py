@@ -25,6 +25,7 @@ PRISM = ["--runner=PrismRunner", f"--prism_location={__file__}"]  # any file: it
         (["--runner=KafkaStreamsRunner"], r"it is not known to write the same bytes.*; accepted: "),
         (["--runner=some.module.FnApiRunner"], r"it is not known to write the same bytes.*; accepted: "),
         (["--runner=PrismRunner", "--prism_location=/no/prism"], r"no file '/no/prism'; give .* \(go install "),
+        ([*PRISM, "--environment_type=DOCKER"], r"no image holds Kilobatch; accepted: LOOPBACK, EXTERNAL"),
         ([*PRISM, "--environment_type=EXTERNAL"], r"needs --environment_config=HOST:PORT of a worker pool"),
         (
             [*PRISM, "--environment_type=EXTERNAL", "--environment_config=localhost:9"],

@@ -23,6 +23,7 @@ from pipeline.files import TEMPORARY, file_sha256
 from pipeline.pairs import Pairs
 from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import tokens
+from preprocess.encode import Encoded, Encoder
 from preprocess.run import run
 from tests.conftest import flip_byte
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
@@ -409,7 +410,7 @@ def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> No
     for number in range(20):
         (tmp_path / f"{number}.txt").write_text(prose(number) + " The word <mask> is here.")
     sources = [{"type": "text", "paths": [str(tmp_path / "*.txt")]}]
-    fails(tmp_path, tmp_path, "differ on 20 of 20 documents.*special tokens", sources=sources)
+    fails(tmp_path, tmp_path, r"differ on 20 of 20 documents, such as text/\d+\.txt, .*special token", sources=sources)
 
 
 def test_a_corpus_may_have_more_units_than_a_process_may_open_files(tmp_path: Path) -> None:
@@ -424,3 +425,18 @@ def test_a_corpus_may_have_more_units_than_a_process_may_open_files(tmp_path: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert Corpus(corpus).manifest["counts"]["kept"] == 200
+
+
+def test_documents_are_drawn_to_be_encoded_by_the_exported_tokenizer_too(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Encoder.encode
+
+    def backwards(encoder: Encoder, text: str) -> Encoded:
+        ids, begins = encode(encoder, text)
+        return Encoded(ids[::-1].copy(), begins)
+
+    monkeypatch.setattr(Encoder, "encode", backwards)
+    monkeypatch.setattr(tokens, "COMPARED", 2)
+    with pytest.raises(InputError, match=r"tokenizer.json and the corpus differ on \d+ of 25 documents, such as \w+/"):
+        run(small_config(raw, tmp_path / "corpus"))

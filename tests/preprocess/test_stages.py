@@ -183,3 +183,10 @@ def test_what_killed_workers_left_is_in_no_stage_and_no_corpus(
     corpus = run(small_config(raw, tmp_path / "corpus", stages=str(tmp_path / "stages")))
     assert digest(corpus) == digest(plain)
     assert not list(tmp_path.rglob(f"{TEMPORARY}*"))
+
+
+def test_a_stage_without_its_manifest_is_made_again(raw: Path, reused: Path, tmp_path: Path) -> None:
+    folder = next(reused.glob("tokens-*"))
+    (folder / "manifest.json").unlink()
+    run(small_config(raw, tmp_path / "corpus", stages=str(reused)))
+    assert (folder / "manifest.json").exists()
