@@ -19,7 +19,8 @@ def clean(text: str, markup: Markup, config: CleanConfig | None = None, wiki: Wi
     """Plain text: one paragraph, verse, heading or list item a line, no markup.
 
     Raises:
-        errors.UncleanableError: a page nested too deep; a book of which too little or too much is left.
+        errors.UncleanableError: a page nested too deep; a run of combining marks; a book of which too little or too
+            much is left.
     """
     config, removed = config or CleanConfig(), Counter[str]()
     if config.fix_encoding:  # before anything else: control characters and no-break spaces are part of what is wrong

@@ -1,7 +1,8 @@
 """Markdown as books are kept in it: headings, emphasis, hard line breaks, links, lists, quotations, fences."""
 
-import html
 import re
+
+from preprocess.clean import entities
 
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]*>")
@@ -50,7 +51,7 @@ def _inline(line: str) -> str:
     line = _LINK.sub(r"\1", _IMAGE.sub(r"\1", line))
     line = _CODE.sub(r"\1", _TAG.sub("", line))
     line = _UNDERSCORE.sub(r"\2", _STAR.sub(r"\2", line))
-    return html.unescape(_ESCAPED.sub(r"\1", line))
+    return entities.unescape(_ESCAPED.sub(r"\1", line))
 
 
 def mark_hard_breaks(text: str) -> str:

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import Literal
 
+from preprocess.clean.errors import UncleanableError
+
 # Control characters, zero-width space, word joiner, byte order mark, soft hyphen: not seen, so not to be learned.
 # The joiners U+200C and U+200D stay: they are orthography in Persian and in Indic scripts.
 INVISIBLE = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff"
@@ -20,16 +22,44 @@ _ODD_SPACE = re.compile(rf"[^\S\n ]|{META}")
 _SPACES = re.compile(r" {2,}")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
+MOST_MARKS = 100  # one behind the other; Unicode's own Stream-Safe format has 30
+_SAMPLED = MOST_MARKS // 2
+
+
+def _marks() -> str:
+    """All characters that Unicode's normalisation sorts behind the one before them, as a class of `re`."""
+    characters = map(chr, range(0x300, 0x20000))  # behind them stand ideographs, tags and private use
+    return "".join(one for one in characters if all(map(unicodedata.combining, unicodedata.normalize("NFKD", one))))
+
+
+_MARKS = _marks()
+_TWO_MARKS = re.compile(f"[{_MARKS}]{{2}}")
+_RUN_OF_MARKS = re.compile(f"[{_MARKS}]{{{MOST_MARKS + 1}}}")
+
 
 def invisible(text: str) -> int:
     """How many characters `normalise` removes as invisible."""
     return len(_INVISIBLE.findall(text))
 
 
+def _check_marks(text: str) -> None:
+    """Refuse a run of combining marks that no language writes: to sort them takes quadratic time."""
+    if text.isascii() or not _TWO_MARKS.search(text[::_SAMPLED]):  # a run that is too long has two in the sample
+        return
+    run = _RUN_OF_MARKS.search(text)
+    if run:
+        raise UncleanableError(f"over {MOST_MARKS} combining marks in a row, from character {run.start()} on")
+
+
 def normalise(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
-    """Normalised text; spaces within a line are single, lines are stripped, at most one empty line in a row."""
+    """Normalised text; spaces within a line are single, lines are stripped, at most one empty line in a row.
+
+    Raises:
+        UncleanableError: more than `MOST_MARKS` combining marks in a row.
+    """
     if _RARE.search(text):  # three times as fast for text that has none, as most has
         text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
+    _check_marks(text)
     text = _ODD_SPACE.sub(" ", unicodedata.normalize(form, text))
     text = _SPACES.sub(" ", text).replace(" \n", "\n").replace("\n ", "\n")
     return _EMPTY_LINES.sub("\n\n", text).strip()

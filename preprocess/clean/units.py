@@ -75,7 +75,7 @@ _RANGES = {
     ", or": ", or ",
     "+": " + ",
 }
-_NUMBER = re.compile(r"[-−+]?[\d,]*\.?\d+(?:e[-−+]?\d+)?", re.I)
+_NUMBER = re.compile(r"[-−+]?(?=,*\.?\d)[\d,]*+(?:\.\d+)?+(?:e[-−+]?\d+)?", re.I)
 _PLAIN = re.compile(r"([-−+]?)(\d{4,})((?:\.\d+)?)")
 
 
@@ -115,18 +115,22 @@ def convert_short(p: Parameters) -> str:
 
 
 def _convert(p: Parameters, short: bool) -> str:
-    value, *rest = p.positional or [""]
-    text = grouped(value.replace("+", " ", 1) if "/" in value else value)
-    while len(rest) > 1 and rest[0].lower() in _RANGES:
-        value, text, rest = rest[1], text + _RANGES[rest[0].lower()] + grouped(rest[1]), rest[2:]
-    if not rest or not rest[0] or p["abbr"] == "values":
-        return text
-    unit, *more = rest
-    text += _unit(unit, value, p, short)
-    while len(more) > 1 and (unit, more[1]) in _COMPOUND and _NUMBER.fullmatch(more[0]):
-        value, unit, *more = more
-        text += f" {value}{_unit(unit, value, p, short)}"
-    return text
+    parts = p.positional or [""]
+    value, at = parts[0], 1  # an index, since a page may have a hundred thousand parameters
+    shown = [grouped(value.replace("+", " ", 1) if "/" in value else value)]
+    while at + 1 < len(parts) and parts[at].lower() in _RANGES:
+        value = parts[at + 1]
+        shown += [_RANGES[parts[at].lower()], grouped(value)]
+        at += 2
+    if at == len(parts) or not parts[at] or p["abbr"] == "values":
+        return "".join(shown)
+    unit = parts[at]
+    shown.append(_unit(unit, value, p, short))
+    while at + 2 < len(parts) and (unit, parts[at + 2]) in _COMPOUND and _NUMBER.fullmatch(parts[at + 1]):
+        value, unit = parts[at + 1], parts[at + 2]
+        shown += [" ", value, _unit(unit, value, p, short)]
+        at += 2
+    return "".join(shown)
 
 
 def with_unit(p: Parameters) -> str:

@@ -5,12 +5,11 @@ table rows in the prose, drops the numbers in templates, is several times slower
 C code that nothing can interrupt. `python -m benchmarks.cleaning` compares the two.
 """
 
-import html
 import re
 from collections import Counter
 from typing import Literal
 
-from preprocess.clean import elements, links, nested, sections, variants
+from preprocess.clean import elements, entities, links, nested, sections, variants
 from preprocess.records import Wiki
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
@@ -23,7 +22,6 @@ _TABLE_ROW = re.compile(
     r"^ *(?:\|[-+}]?|\{\||!(?=[ !]|[a-z]+=)).*$", re.M
 )  # of tables that a template opened or closed
 _MARKS = re.compile(r"\{\{+|\}\}+|\[\[+|\]\]+")  # that removed constructs brought together
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,31});")
 _QUOTES = re.compile(r"''+")
 _LIST_MARK = re.compile(r"^(?:[*#:;]+|-{4,})[^\S\n]*", re.M)
 _EMPTY_BRACKETS = re.compile(r"\(\s*(?:[,;:–]\s*)*\)|\[\s*\]|（\s*(?:[，、；：,;]\s*)*）")
@@ -67,5 +65,4 @@ def clean(text: str, headings: Literal["keep", "drop"], wiki: Wiki, removed: Cou
     text = sections.drop_sections(text, headings, removed)
     text = _MARKS.sub("", links.external(elements.drop_tags(text, removed), removed))
     text = _LIST_MARK.sub("", _QUOTES.sub("", text))
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
-    return _drop_brackets(text, removed)
+    return _drop_brackets(entities.unescape(text), removed)

@@ -60,6 +60,29 @@ def test_broken_encodings_of_any_latin_text(text: str) -> None:
     assert clean(line.encode().decode("latin-1"), "plain").text == unicode.normalise(line)
 
 
+@pytest.mark.parametrize(
+    "marks", ["\u0301\u0323", "\u0301\u200b\u0323", "\u0f73", "&#769;&#803;", "\u0301\u0323".encode().decode("latin-1")]
+)
+@pytest.mark.parametrize("before", [0, 1, 49])
+def test_a_long_run_of_combining_marks_is_refused(marks: str, before: int) -> None:
+    begin = time.process_time()
+    with pytest.raises(UncleanableError, match=r"^over 100 combining marks in a row, from character \d+ on$"):
+        clean("a" * before + "Ã©" + marks * 40_000, "wikitext")
+    assert time.process_time() - begin < 2  # sorted, they take ten seconds
+    with pytest.raises(UncleanableError):
+        clean("a" * before + marks * 101, "wikitext")
+
+
+def test_combining_marks_of_languages_stay() -> None:
+    text = "a" + "\u0323" * 100 + "b"
+    assert len(clean(text, "plain").text) == 101
+    assert clean("שָׁלוֹם עֲלֵיכֶם " * 100, "plain").text.count("ש") == 100
+
+
+def test_markdown_has_entities_with_their_semicolon_alone() -> None:
+    assert clean("&eacute; &notable; &copy=1 &#233;", "markdown").text == "é &notable; &copy=1 é"
+
+
 def test_control_characters_are_counted() -> None:
     assert clean("a\x00b\x07\ufeff\r\nc", "plain") == ("ab\nc", {"control characters": 3})
 

@@ -50,6 +50,7 @@ def wikitext(raw: str) -> str:
         ("[[:Category:Things]] and [[wikt:word|words]]", "Category:Things and words"),
         ("[http://a.org] [//b.org b] [mailto:c@d c [1] d] [e] http://f.org", "b c [1] d [e] http://f.org"),
         ("[http://never.closed\n&#65;&eacute;&nosuch; &#99999999;", "http://never.closed\nAé&nosuch; &#99999999;"),
+        ("&notanentity; &notin; &copycat;", "&notanentity; ∉ &copycat;"),
         ("a (''{{IPA|x}}''; 1900) (, {{x}}) (1900, {{y}}), b （{{z}}，）", "a (1900) (1900), b"),
         ("a ( {{x}} b; {{y}} ) c", "a (b) c"),
         (
@@ -151,6 +152,19 @@ def test_wikitext_takes_linear_time_on_deep_nesting(opener: str, closer: str) ->
 @given(st.lists(st.sampled_from(_HOSTILE), min_size=1, max_size=6), st.integers(min_value=1, max_value=2_000))
 def test_wikitext_of_hostile_pieces_is_text_or_too_deep(pieces: list[str], times: int) -> None:
     assert seconds("".join(pieces) * times) < 2
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "{{convert|1" + "|to|1" * 200_000 + "|km}}",
+        "{{convert|1|ft" + "|1|in|1|ft" * 100_000 + "}}",
+        "{{convert|1|mi|1" + "|yd|1|ft|1" * 100_000 + "}}",
+        "{{convert|1|ft|" + "1" * 100_000 + "x|in}}",
+    ],
+)
+def test_wikitext_takes_linear_time_on_long_quantities(page: str) -> None:
+    assert seconds(page) < 2
 
 
 def test_wikitext_nested_too_deep_is_refused() -> None:
