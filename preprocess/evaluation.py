@@ -4,7 +4,6 @@ A plain file is one text; of JSON and JSON lines every string is one, whatever i
 not looked for: as a whole they would be found in what has nothing to do with them.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,7 +16,7 @@ from safetensors.numpy import save_file
 from pipeline.errors import DigestError, InputError
 from pipeline.files import atomic_path, file_sha256
 from pipeline.shards import map_index
-from preprocess import sources
+from preprocess import nested_json, sources
 from preprocess.config import DecontaminateConfig, TextSource
 from preprocess.ngrams import Hashes, ngram_hashes
 from preprocess.records import Unit
@@ -51,10 +50,10 @@ def _decoded(data: bytes, is_json: bool, place: str) -> list[str]:
         InputError: not UTF-8, or not JSON.
     """
     try:
-        return list(_strings(json.loads(data))) if is_json else [data.decode("utf-8")]
+        return list(_strings(nested_json.loads(data.decode("utf-8-sig")))) if is_json else [data.decode("utf-8")]
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not UTF-8: {error.reason}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{place}: not JSON: {error}") from None
 
 

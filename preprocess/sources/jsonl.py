@@ -1,8 +1,8 @@
 """JSON lines, one document a line; the file may be compressed, and is read in ranges of lines where it is not."""
 
-import json
 from collections.abc import Iterator
 
+from preprocess import nested_json
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
 from preprocess.sources.lines import LONGEST, open_lines, oversized
 from preprocess.sources.lines import ranges as line_ranges
@@ -30,20 +30,21 @@ def _item(line: bytes, id: str, source: str) -> Item:
         return oversized(id, line)
     beginning = snippet(line[:1000].decode("utf-8", "backslashreplace"))
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = nested_json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return DeadLetter(id, "read", "not-utf-8", f"not UTF-8 at byte {error.start} of the line", beginning)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return DeadLetter(id, "read", "not-json", str(error), beginning)
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
         return DeadLetter(id, "read", "no-text", 'expected an object whose "text" is a string', beginning)
-    own_id, title = f":{value['id']}" if "id" in value else "", str(value.get("title", ""))
-    meta = {key: str(value[key]) for key in META if value.get(key) is not None}
-    for key, shown in (("id", own_id[1:]), ("title", title), ("text", text), *meta.items()):
+    given = {key: str(value[key]) for key in ("id", "title", *META) if value.get(key) is not None}
+    for key, shown in (*given.items(), ("text", text)):
         try:
             shown.encode("utf-8")
         except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
             found = f"{key}: half a surrogate pair at character {error.start}"
             return DeadLetter(id, "read", "not-utf-8", found, beginning)
-    return Document(id + own_id, source, title, text, "plain", meta)
+    own_id = f":{given['id']}" if "id" in given else ""
+    meta = {key: given[key] for key in META if key in given}
+    return Document(id + own_id, source, given.get("title", ""), text, "plain", meta)

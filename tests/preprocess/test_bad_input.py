@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.files import read_json
-from preprocess import sources
+from preprocess import nested_json, sources
 from preprocess.config import (
     BooksSource,
     CorpusConfig,
@@ -167,7 +168,7 @@ def test_a_text_over_the_limit_is_refused_before_anything_is_done_with_it(tmp_pa
 
 LIMITED = """
 import resource, sys
-from preprocess import sources
+from preprocess import nested_json, sources
 from preprocess.config import ExtractedSource, JsonlSource, TextSource
 kind = {"jsonl": JsonlSource, "text": TextSource, "extracted": ExtractedSource}[sys.argv[1]]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -212,6 +213,35 @@ def test_lines_are_cut_at_the_limit_and_the_next_is_whole(tmp_path: Path, monkey
         path.write_text(f'<doc id="1" url="" title="">\n{body}</doc>\n')
         (article,) = items(ExtractedSource(paths=[str(path)]))
         assert isinstance(article, Document) == (len(body) <= 40)
+
+
+@pytest.mark.parametrize("stack", [0, 300, 600])
+def test_how_deep_json_may_be_nested_does_not_depend_on_the_stack(tmp_path: Path, stack: int) -> None:
+    def deeper(frames: int) -> list[Item]:
+        return deeper(frames - 1) if frames else items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"]))
+
+    def nested(depth: int, text: str) -> str:
+        return json.dumps({"text": text}).replace("}", f', "more": {"[" * (depth - 1)}{"]" * (depth - 1)}}}')
+
+    brackets = "[{" * 500 + '\\"' + "[" * 500
+    lines = [nested(100, "a"), nested(101, "b"), nested(700, "c"), nested(100, brackets), "[" * 100_000, '"[' * 200]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert sys.getrecursionlimit() == 1000
+    first, second, third, fourth, fifth, sixth = deeper(stack)
+    assert [item.text for item in (first, fourth) if isinstance(item, Document)] == ["a", brackets]
+    for refused in (second, third, fifth):
+        assert letter(refused)[1:] == ("not-json", "arrays and objects are nested deeper than 100")
+    assert letter(sixth)[1] == "not-json"
+
+
+def test_brackets_of_json_are_counted_in_linear_time() -> None:
+    def seconds(length: int) -> float:
+        begun = time.process_time()
+        with pytest.raises(ValueError, match="Unterminated string"):
+            nested_json.loads('"' + '\\"[' * length)
+        return time.process_time() - begun
+
+    assert min(seconds(400_000) for _ in range(3)) < 20 * min(seconds(100_000) for _ in range(3))
 
 
 def test_nul_bytes_are_removed(tmp_path: Path) -> None:

@@ -244,6 +244,11 @@ def test_jsonl(tmp_path: Path) -> None:
         items(JsonlSource(paths=[str(tmp_path / "a.jsonl")]))
 
 
+def test_null_is_as_if_it_were_absent(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "id": null, "title": null, "url": null}')
+    assert items(JsonlSource(paths=[f"{tmp_path}/a.jsonl"])) == [Document("jsonl/a.jsonl#1", "jsonl", "", "a", "plain")]
+
+
 EXTRACTED = """
 <doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="Anarchism">
 Anarchism
