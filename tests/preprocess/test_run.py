@@ -415,16 +415,16 @@ def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> No
 
 def test_a_corpus_may_have_more_units_than_a_process_may_open_files(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
-    for number in range(200):
-        (tmp_path / "texts" / f"{number}.txt").write_text(prose(number), encoding="utf-8")
+    for number in range(100):
+        (tmp_path / "texts" / f"{number}.txt").write_text(prose(number, 20), encoding="utf-8")
     sources = [{"type": "text", "paths": [str(tmp_path / "texts" / "*.txt")]}]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (180, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
     try:
         corpus = run(small_config(tmp_path, tmp_path / "corpus", sources=sources, dedup={"near": {}}))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert Corpus(corpus).manifest["counts"]["kept"] == 200
+    assert Corpus(corpus).manifest["counts"]["kept"] == 100
 
 
 def test_documents_are_drawn_to_be_encoded_by_the_exported_tokenizer_too(

@@ -1,9 +1,8 @@
 """The sentences that the tokenizer is trained on: a bounded sample that no order of the input changes."""
 
 import random
-from pathlib import Path
 
-from preprocess.config import CorpusConfig
+from preprocess.config import ByteBpeConfig
 from preprocess.dedup import content_hash
 from preprocess.sample import choose, draw_sentences, threshold
 from preprocess.sentences import sentences
@@ -37,13 +36,7 @@ def test_a_smaller_bound_takes_the_beginning_of_the_sample() -> None:
 
 def test_the_threshold_fills_the_bound() -> None:
     characters = sum(map(len, TEXTS))
-    config = CorpusConfig.model_validate(
-        {
-            "output": Path("corpus"),
-            "sources": [{"type": "text", "paths": ["raw"]}],
-            "tokenizer": {"sample_characters": characters // 4},
-        }
-    )
+    config = ByteBpeConfig(sample_characters=characters // 4)
     found = sum(len(sentence) for _, line in drawn(TEXTS, threshold(config, characters)) for sentence in line)
     assert 0.2 * characters < found < 0.32 * characters
 

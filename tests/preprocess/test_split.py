@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preprocess.config import FilterConfig, ShardsConfig, SplitConfig
 from preprocess.dedup import Claim, content_hash, key_of, losers
-from preprocess.filters import refuse
+from preprocess.filters.length import refuse
 from preprocess.split import BINS, bin_of, cut, rank_of, shard_key, shard_keys, shard_of, split_of
 
 HASHES = [content_hash(str(number)) for number in range(4000)]
