@@ -9,14 +9,10 @@ import re
 from collections import Counter
 from typing import Literal
 
-from preprocess.clean import elements, entities, links, nested, sections, variants
+from preprocess.clean import elements, entities, links, nested, nowiki, sections, variants
 from preprocess.records import Wiki
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
-_NOWIKI = re.compile(r"<nowiki>(.*?)</nowiki>|<nowiki\s*/>", re.S | re.I)
-_NOWIKI_END = re.compile(r"</nowiki>", re.I)
-_NOWIKI_TAG = re.compile(r"<nowiki\s*/?>", re.I)
-_LITERAL = str.maketrans("", "", "{}[]<>|'")
 _MAGIC_WORD = re.compile(r"__[A-Z]{3,}__")
 _TABLE_ROW = re.compile(
     r"^ *(?:\|[-+}]?|\{\||!(?=[ !]|[a-z]+=)).*$", re.M
@@ -28,13 +24,6 @@ _EMPTY_BRACKETS = re.compile(r"\(\s*(?:[,;:–]\s*)*\)|\[\s*\]|（\s*(?:[，、�
 _OPEN_BRACKET = re.compile(r"([(（])(?: +|\s*(?:[,;:，、；：]\s*)+)")
 _CLOSE_BRACKET = re.compile(r"(?:[,;:，、；：]\s*| )([)）])")
 _BEFORE_PUNCTUATION = re.compile(r" (?=[,.)](?:\s|\Z))(?<=\w )")
-
-
-def _literal(text: str) -> str:
-    """What `<nowiki>` encloses becomes characters without meaning. Behind the last end tag nothing is enclosed."""
-    end = max((match.end() for match in _NOWIKI_END.finditer(text)), default=0)
-    enclosed = _NOWIKI.sub(lambda match: (match[1] or "").translate(_LITERAL), text[:end])
-    return enclosed + _NOWIKI_TAG.sub("", text[end:])
 
 
 def _drop(pattern: re.Pattern[str], text: str, rule: str, removed: Counter[str]) -> str:
@@ -58,11 +47,11 @@ def clean(text: str, headings: Literal["keep", "drop"], wiki: Wiki, removed: Cou
         UncleanableError: constructs are nested too deep.
     """
     text = _drop(_COMMENT, text, "comments", removed)
-    text = elements.drop_elements(_literal(text), removed)
+    text = elements.drop_elements(nowiki.hide(text), removed)
     text = nested.replace(variants.choose(text), wiki, removed)
     text = _drop(_MAGIC_WORD, text, "magic words", removed)
     text = _drop(_TABLE_ROW, text, "table rows", removed)
-    text = sections.drop_sections(text, headings, removed)
+    text = sections.drop_sections(text, headings, wiki.language, removed)
     text = _MARKS.sub("", links.external(elements.drop_tags(text, removed), removed))
     text = _LIST_MARK.sub("", _QUOTES.sub("", text))
-    return _drop_brackets(entities.unescape(text), removed)
+    return nowiki.show(_drop_brackets(entities.unescape(text), removed))

@@ -28,7 +28,11 @@ def wikitext(raw: str) -> str:
         ("[[Category:Things]]\n[[fr:Chose]]\nx", "x"),
         ("before\n{| class=x\n|-\n| a || {{b}}\n{|\n| inner\n|}\n|}\nafter", "before\n\nafter"),
         ("about {{convert|5|km|mi}} away", "about 5 kilometres away"),
-        ("<nowiki>{{kept}}</nowiki> &amp; <!-- gone {{ -->x", "kept & x"),
+        ("<nowiki>{{kept}}</nowiki> &amp; <!-- gone {{ -->x", "{{kept}} & x"),
+        ("l<nowiki>'</nowiki>''Équipe'', l'<nowiki/>''Équipe''", "l'Équipe, l'Équipe"),
+        ("dell<nowiki>'</nowiki>uomo", "dell'uomo"),
+        ("<nowiki>[</nowiki>sic<nowiki>]</nowiki>", "[sic]"),
+        ("<nowiki>* | == <b> &eacute;</nowiki>\n{{lang|de|<nowiki>a=b|c</nowiki>}}", "* | == <b> é\na=b|c"),
         ("[http://example.org words]", "words"),
         ("a (; {{x}}) b ({{y}}) c", "a b c"),
         ("== H ==\ntext\n== References ==\n* a\n=== Sub ===\nb\n== Next ==\nc", "H\n\ntext\n\nNext\n\nc"),
@@ -179,6 +183,22 @@ def test_headings_can_be_dropped() -> None:
     dropped = clean(raw, "wikitext", CleanConfig(headings="drop"))
     assert dropped.text == "intro\n\ntext\n\nmore"
     assert dropped.removed == Counter(headings=2)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "Literature\n\na\n\nSources\n\nb\n\nNote\n\nc\n\nLiteratur\n\nd"),
+        ("simple", "Literature\n\na\n\nSources\n\nb\n\nNote\n\nc\n\nLiteratur\n\nd"),
+        ("de", "Literature\n\na\n\nSources\n\nb\n\nNote\n\nc\n\nReferences\n\ne"),
+        ("it", "Literature\n\na\n\nSources\n\nb\n\nLiteratur\n\nd\n\nReferences\n\ne"),
+        ("", "Literature\n\na\n\nSources\n\nb"),
+        ("et", "Literature\n\na\n\nSources\n\nb"),
+    ],
+)
+def test_sections_of_references_are_called_as_the_language_calls_them(language: str, text: str) -> None:
+    raw = "== Literature ==\na\n== Sources ==\nb\n== Note ==\nc\n== Literatur ==\nd\n== References ==\ne"
+    assert clean(raw, "wikitext", wiki=Wiki(language)).text == text
 
 
 def test_a_wiki_names_its_files_and_categories() -> None:
