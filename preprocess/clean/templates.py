@@ -5,9 +5,10 @@ Wikipedia, and the kin of the most common ones in other languages. Templates tha
 citations, navigation, maintenance, pronunciations) show nothing.
 """
 
+import re
 from collections.abc import Callable
 
-from preprocess.clean import dates, units
+from preprocess.clean import dates, french, units
 from preprocess.clean.languages import LANGUAGES
 from preprocess.clean.parameters import Parameters, superscript
 
@@ -60,11 +61,6 @@ def _interlanguage(p: Parameters) -> str:
 def _date(p: Parameters) -> str:
     """`{{date|20|juillet|1969}}` (French) and `{{date|20 July 1969|dmy}}`."""
     return " ".join(part for part in p.positional if part.lower() not in ("", "dmy", "mdy", "ymd", "iso"))
-
-
-def _century(p: Parameters) -> str:
-    """`{{s-|XIX|e}}` (French) as "XIXe siècle"."""
-    return f"{p[1]}{p[2] or 'e'} siècle" if p[1] else ""
 
 
 def _sic(p: Parameters) -> str:
@@ -128,11 +124,54 @@ def _ship(p: Parameters) -> str:
     return f"{p.name.upper()} {p[1]}{number}" if p[1] else ""
 
 
+def _any_ship(p: Parameters) -> str:
+    """`{{ship|USS|Maine|ACR-1}}` as "USS Maine (ACR-1)"; a fourth parameter tells to hide a part."""
+    number = f" ({p[3]})" if p[3] and not p[4] else ""
+    return f"{p[1]} {p[2]}{number}".strip() if p[2] else ""
+
+
+def _ordinal(p: Parameters) -> str:
+    number = p[1]
+    teen = number[-2:] in ("11", "12", "13")
+    return number + ("th" if teen else _ORDINALS.get(number[-1:], "th")) if number.isdecimal() else number
+
+
+def _percentage(p: Parameters) -> str:
+    """`{{percent|1|4}}` as "25%", with the digits that the third parameter asks for; one number is one already."""
+    if not p[2]:
+        return f"{p[1]}%" if p[1] else ""
+    if not (_SHORT_NUMBER.fullmatch(p[1]) and _SHORT_NUMBER.fullmatch(p[2]) and float(p[2])):
+        return ""
+    digits = int(p[3]) if p[3] in tuple("0123456789") else 0
+    return f"{100 * float(p[1]) / float(p[2]):.{digits}f}%"
+
+
+def _music(p: Parameters) -> str:
+    """`{{music|flat}}`, `{{music|time|3|4}}`."""
+    return f"{p[2]}/{p[3]}" if p[1] == "time" else _ACCIDENTALS.get(p[1].lower(), "")
+
+
+def _list(p: Parameters) -> str:
+    """A list of wikitext in columns or without marks: its items begin lines, as they must."""
+    items = p[1] or p["content"]
+    return f"\n{items}\n" if items.startswith(("*", "#")) else _joined(" · ")(p)
+
+
+_ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
+_SHORT_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
+_ACCIDENTALS = {
+    **dict.fromkeys(("flat", "b", "♭"), "♭"),
+    **dict.fromkeys(("sharp", "#", "♯"), "♯"),
+    **dict.fromkeys(("natural", "n", "♮"), "♮"),
+    **dict.fromkeys(("doubleflat", "double flat", "bb"), "𝄫"),
+    **dict.fromkeys(("doublesharp", "double sharp", "x", "##"), "𝄪"),
+}
 _SHOWS_FIRST = """
 abbr abbrlink angle_bracket as_written big bigger center chem2 code dfn dropinitial em flag flagcountry flagu
 formatnum formatnum: fmtn kbd larger lc: lcfirst: math mono mvar nastaliq no_italic nobold nobr nocaps noitalic
 noitalics nospell not_a_typo nowrap nts proper_name samp sc script/arabic script/hebrew small smallcaps smaller strike
-strong sub tooltip tq tt typo uc: ucfirst: underline unicode vanchor var visible_anchor nbr szám
+strong sub tooltip tq tt typo uc: ucfirst: underline unicode vanchor var visible_anchor nbr szám iast ruby ruby-ja
+読み仮名 読み仮名_ruby不使用 ふりがな
 """
 _SHOWS_SECOND = """
 lang langue background_color color colour font_color font_colour fontcolor highlight wikt-lang script rtl-lang lang2
@@ -140,6 +179,7 @@ lang-rtl resize
 """
 _SHOWS_LAST = "transl transliteration translit tlit"
 _SHIPS = "uss hms ss rms hmas hmcs usns sms ins hmnzs"
+_LISTS = "flatlist plainlist columns-list columns_list columnslist column_list col-list collist cmn"
 _DASHES = {
     "–": "ndash en_dash endash –",
     "—": "mdash em_dash emdash —",
@@ -159,6 +199,8 @@ _MARKS = {
     "×": "× times",
     "−": "minus",
     "er": "er ier",  # French ordinals
+    "CO₂": "co2",
+    "H₂O": "h2o",
 }
 _CURRENCIES = {
     "US$": "us$ usd",
@@ -193,7 +235,9 @@ TEMPLATES: dict[str, Render] = {
     **dict.fromkeys(("e", "10^"), _power_of_ten),
     **dict.fromkeys(("sup", "superscript"), lambda p: superscript(p[1])),
     **dict.fromkeys(("chem", "gaps", "linktext"), _joined("")),
-    **dict.fromkeys(("hlist", "flatlist", "plainlist", "ubl", "unbulleted list", "vunblist"), _joined(" · ")),
+    **dict.fromkeys(("hlist", "ubl", "unbulleted list", "vunblist"), _joined(" · ")),
+    **dict.fromkeys(_names(_LISTS), _list),
+    **dict.fromkeys(_names("bulleted_list bulletedlist unordered_list ordered_list"), _joined("\n", "\n", "\n")),
     **dict.fromkeys(("bibleref", "bibleref2", "bibleverse", "bibleverse-nb", "sortname", "nom"), _joined(" ")),
     **dict.fromkeys(("date", "date-", "date de naissance", "date de décès"), _date),
     **dict.fromkeys(("key press", "keypress", "key", "keys"), _joined("+")),
@@ -203,8 +247,14 @@ TEMPLATES: dict[str, Render] = {
     **dict.fromkeys(_names("quote blockquote bquote quotation cquote poemquote zitat citation_bloc"), _quote),
     **dict.fromkeys(("nihongo", "nihongo2", "nihongo foot"), _nihongo),
     **dict.fromkeys(("zh", "zh-full", "lang-zh", "chinese"), _chinese),
-    **dict.fromkeys(("s-", "s mini-", "siècle"), _century),
+    **dict.fromkeys(("percent", "percentage", "pct"), _percentage),
+    **dict.fromkeys(("lit", "lit.", "literal translation", "literally"), _around("lit. ‘", "’")),
+    **dict.fromkeys(("gloss", "gls"), _around("‘", "’")),
+    "ordinal": _ordinal,
+    "music": _music,
+    "ship": _any_ship,
     "langx": _labelled_language,
+    **french.TEMPLATES,
     **dates.TEMPLATES,
 }
 
@@ -213,11 +263,15 @@ def render(body: str, wiki: str = "") -> str | None:
     """The text that a template shows, given what is between its braces; None for one that is not in the table.
 
     Args:
-        wiki: the language of the wiki; names of languages are shown where it is English, or unknown.
+        wiki: the language of the wiki; names of languages are shown where it is English, or unknown; numbers are
+            grouped where it is English.
     """
-    p = Parameters.parse(body)
+    p, english = Parameters.parse(body), wiki in ("en", "simple")
     if p.name.startswith("lang-") and p.name not in TEMPLATES:
         text = p[1] or p["text"]
-        return _language(p.name.removeprefix("lang-"), text) if wiki in ("", "en", "simple") else text
+        return _language(p.name.removeprefix("lang-"), text) if english or not wiki else text
+    if p.name == "formatnum:" and english and p[2].upper() != "R":
+        return units.grouped(p[1])
     template = TEMPLATES.get(p.name)
-    return None if template is None else template(p)
+    shown = french.by_name(p.name) if template is None else template(p)
+    return shown or None  # one that shows nothing is like one that is not known

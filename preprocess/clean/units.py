@@ -46,6 +46,12 @@ PD/sqmi|inhabitants/sq_mi|inhabitant_per_square_mile|inhabitants_per_square_mile
 m3/s|m³/s|cubic_metre_per_second|cubic_metres_per_second
 cuft/s|cu_ft/s|cubic_foot_per_second|cubic_feet_per_second
 g/cm3|g/cm³|gram_per_cubic_centimetre|grams_per_cubic_centimetre
+mpgus|mpg-US|mile_per_US_gallon|miles_per_US_gallon mpgUS|mpg-US|mile_per_US_gallon|miles_per_US_gallon
+mpgimp|mpg-imp|mile_per_imperial_gallon|miles_per_imperial_gallon
+L/100km|L/100_km|litre_per_100_kilometres|litres_per_100_kilometres
+L/100_km|L/100_km|litre_per_100_kilometres|litres_per_100_kilometres lbf|lbf|pound-force|pounds-force
+lbft|lb⋅ft|pound-foot|pound-feet lb.ft|lb⋅ft|pound-foot|pound-feet lb-ft|lb⋅ft|pound-foot|pound-feet
+ftlbf|ft⋅lbf|foot-pound_force|foot-pounds_force ft.lbf|ft⋅lbf|foot-pound_force|foot-pounds_force
 kg/m3|kg/m³|kilogram_per_cubic_metre|kilograms_per_cubic_metre day|d|day|days hour|h|hour|hours
 """
 UNITS = {
@@ -76,6 +82,9 @@ _RANGES = {
     "+": " + ",
 }
 _NUMBER = re.compile(r"[-−+]?(?=,*\.?\d)[\d,]*+(?:\.\d+)?+(?:e[-−+]?\d+)?", re.I)
+_SCALE = re.compile(r"e(3|6|9|12)(?=[^\d])")  # before a unit: e6km
+_SCALES = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion"}
+_SCIENTIFIC = re.compile(r"([-−+]?[\d.,]+)e([-−+]?\d+)", re.I)
 _PLAIN = re.compile(r"([-−+]?)(\d{4,})((?:\.\d+)?)")
 
 
@@ -89,14 +98,18 @@ def grouped(number: str) -> str:
 
 def _unit(code: str, value: str, p: Parameters, short: bool) -> str:
     """The unit behind a value, with the space before it."""
+    scale = _SCALE.match(code)
+    code = code[scale.end() :] if scale else code
     symbol, *names = UNITS.get(code, (code,))
     if short or not names:
-        text = symbol
+        text = f"×10{superscript(scale[1])} {symbol}" if scale else symbol
     elif p["adj"] in ("on", "mid", "pre"):
-        return f"-{_spelled(names[0], p)}"
+        return f"-{_SCALES[scale[1]]}-{_spelled(names[0], p)}" if scale else f"-{_spelled(names[0], p)}"
+    elif scale:
+        text = f"{_SCALES[scale[1]]} {_spelled(names[1], p)}"
     else:
         text = _spelled(names[0] if value in ("1", "-1", "−1") or "/" in value[:3] else names[1], p)
-    return text if text[:1] in ("/", "%") else f" {text}"
+    return text if text[:1] in ("/", "%", "×") else f" {text}"
 
 
 def _spelled(name: str, p: Parameters) -> str:
@@ -143,15 +156,18 @@ def with_unit(p: Parameters) -> str:
 
 def val(p: Parameters) -> str:
     """`{{val|1.5|0.3|e=5|u=km}}` as "(1.5±0.3)×10⁵ km"."""
-    commas = p["fmt"] == "commas"
-    number = grouped(p[1]) if commas else p[1].replace("-", "−", 1) if p[1].startswith("-") else p[1]
+    value, exponent = p[1], p["e"]
+    scientific = _SCIENTIFIC.fullmatch(value)
+    if scientific:
+        value, exponent = scientific[1], scientific[2].lstrip("+")
+    number = grouped(value) if p["fmt"] == "commas" else value.replace("-", "−", 1) if value.startswith("-") else value
     if p[3]:
         number += f"+{p[2].lstrip('+')}−{p[3].lstrip('-−')}"
     elif p[2]:
         number += f"±{p[2]}"
-    if p["e"]:
+    if exponent:
         number = f"({number})" if p[2] else number
-        number += f"×10{superscript(p['e'])}"
+        number += f"×10{superscript(exponent)}"
     unit = p["u"] or p["ul"]
     if p["up"] or p["upl"]:
         unit += f"/{p['up'] or p['upl']}"

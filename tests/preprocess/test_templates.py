@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from preprocess.clean import clean
 from preprocess.clean.parameters import Parameters
+from preprocess.records import Wiki
 
 CONVERT = [
     ("convert|5|km|mi", "5 kilometres"),
@@ -25,6 +26,15 @@ CONVERT = [
     ("convert|7|smoot", "7 smoot"),
     ("convert|50|/km2", "50 per square kilometre"),
     ("convert|50", "50"),
+    ("convert|30|mpgimp|L/100 km", "30 miles per imperial gallon"),
+    ("convert|1|mpgus", "1 mile per US gallon"),
+    ("convert|300|lbft|Nm", "300 pound-feet"),
+    ("convert|300|lb.ft|Nm|abbr=on", "300 lb⋅ft"),
+    ("convert|300|ft.lbf|J", "300 foot-pounds force"),
+    ("convert|300|lbf|N", "300 pounds-force"),
+    ("convert|1|e6km|mi", "1 million kilometres"),
+    ("convert|5|e3acre|adj=on", "5-thousand-acre"),
+    ("convert|5|e9m3|abbr=on", "5×10⁹ m³"),
     ("convert", ""),
     ("unité|98|km|2", "98 km²"),
     ("nombre|4,4|millions", "4,4 millions"),
@@ -37,6 +47,8 @@ VAL = [
     ("val|-5|u=Mm", "−5 Mm"),
     ("val|12|u=%", "12%"),
     ("val|1234567|fmt=commas", "1,234,567"),
+    ("val|6.02e23", "6.02×10²³"),
+    ("val|-1.6E-19|0.1|u=kg", "(−1.6±0.1)×10⁻¹⁹ kg"),
     ("val|3|ul=km|upl=s", "3 km/s"),
 ]
 NUMBERS = [
@@ -113,12 +125,40 @@ WORDS = [
     ("'s", "'s"),
     ("=", "="),
     ("hlist|a||b", "a · b"),
+    ("music|flat", "♭"),
+    ("music|Sharp", "♯"),
+    ("music|natural", "♮"),
+    ("music|time|3|4", "3/4"),
+    ("CO2", "CO₂"),
+    ("chem2|H2O", "H2O"),
+    ("ship|USS|Maine", "USS Maine"),
+    ("ship|USS|Maine|ACR-1", "USS Maine (ACR-1)"),
+    ("ship||Titanic", "Titanic"),
+    ("ruby|東京|とうきょう", "東京"),
+    ("読み仮名|東京|とうきょう", "東京"),
+    ("lit|hot stone", "lit. ‘hot stone’"),
+    ("gloss|stone", "‘stone’"),
+    ("IAST|Kṛṣṇa", "Kṛṣṇa"),
+    ("ordinal|3", "3rd"),
+    ("ordinal|112", "112th"),
+    ("percent|1|3|1", "33.3%"),
+    ("percent|1|0", ""),
+    ("pct|30", "30%"),
+    ("s|XIX|e", "XIXe siècle"),
+    ("s2|XVIII|e|XIX|e", "XVIIIe et XIXe siècles"),
+    ("XIXe siècle", "XIXe siècle"),
+    ("Ier siècle", "Ier siècle"),
+    ("1er", "1er"),
+    ("n°|5", "n° 5"),
+    ("citation|Je pense", "« Je pense »"),
 ]
 NOTHING = [
     "Infobox person|name=x",
     "citation needed",
     "main|X",
     "cite web|title=x",
+    "citation|title=x|year=1900",
+    "div col|colwidth=20em",
     "IPAc-en|a",
     "#if:a|b",
     "flagicon|X",
@@ -140,6 +180,10 @@ def test_templates_that_show_nothing_are_counted(template: str) -> None:
     ("raw", "text"),
     [
         ("a{{snd}}b", "a – b"),
+        ("E{{music|flat}} x {{n°}}5", "E♭ x n° 5"),
+        ("x\n{{columns-list|colwidth=20em|\n* a\n* [[b|c]]\n}}\ny", "x\n\na\nc\n\ny"),
+        ("x {{plainlist|\n* a\n* b}}", "x\na\nb"),
+        ("x {{bulleted list|a|b}}", "x\na\nb"),
         ("1{{ndash}}2", "1–2"),
         ("a{{·}}b", "a · b"),
         ("5{{nbsp}}km", "5 km"),
@@ -150,6 +194,12 @@ def test_templates_that_show_nothing_are_counted(template: str) -> None:
 )
 def test_marks_and_quotations(raw: str, text: str) -> None:
     assert clean(raw, "wikitext").text == text
+
+
+def test_numbers_are_grouped_in_english() -> None:
+    raw = "{{formatnum:1234567}} {{formatnum:1,234|R}} {{formatnum:1234|R}}"
+    assert clean(raw, "wikitext", wiki=Wiki("en")).text == "1,234,567 1,234 1234"
+    assert clean(raw, "wikitext", wiki=Wiki("de")).text == "1234567 1,234 1234"
 
 
 def test_parameters() -> None:
