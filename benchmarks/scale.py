@@ -24,7 +24,6 @@ from benchmarks.preprocess import texts
 from benchmarks.preprocess.measure import command
 from preprocess import sample
 from preprocess.graph import beam
-from preprocess.near import Message
 from preprocess.run import Claim, Place
 
 CORPORA = {  # bytes of text, documents
@@ -32,12 +31,12 @@ CORPORA = {  # bytes of text, documents
     "RoBERTa's": (160e9, 80e6),  # Liu et al. 2019, 3.2: of them 63 M of CC-News, 8 M of OpenWebText
 }
 WORKERS = (8, 64, 512)
-PROGRESS = {  # stage, as the progress lines name it
-    "documents": "reading and cleaning",
-    "near": "finding near-duplicates",
-    "tokenizer": "training the tokenizer",
-    "tokens": "encoding",
-    "shards": "packing",
+PROGRESS = {  # stage, as the progress lines name its pipelines
+    "documents": ["reading and cleaning"],
+    "near": ["hashing for near-duplicates", "finding near-duplicates"],
+    "tokenizer": ["training the tokenizer"],
+    "tokens": ["encoding"],
+    "shards": ["packing"],
 }
 SAMPLE = 10_000_000  # characters that the tokenizer is trained on
 DRIVER_CORES = 8  # which compute the digests of inputs, of stages and of the corpus
@@ -53,7 +52,6 @@ def shuffled() -> dict[str, tuple[str, int]]:
     hash, id = "0" * 64, "wikipedia/enwiki-20261101-pages-articles.xml.bz2#12345678"
     examples: dict[str, tuple[str, Any, Any]] = {
         "documents": ("each document", tuple[int, Claim], (2**62, (hash, id, 4000, 20_000, 2_500))),
-        "near": ("each pair, twice a round", Message, (2**44, (2**44, 2**44))),
         "shards": ("each kept document", tuple[int, Place], (500, (hash, 4000, 10**7, 10**7, 10**6, 10**6))),
     }
     coders = beam.coders.registry
@@ -95,7 +93,8 @@ def measure(folder: Path, files: list[Path], megabytes: float) -> tuple[int, flo
         folders = [folder / "corpus"] if stage == "shards" else list((folder / "stages").glob(f"{stage}-*"))
         return sum(path.stat().st_size for place in folders for path in place.rglob("*") if path.is_file())
 
-    stages = {stage: Stage(ran.stages[name], written(stage) / size) for stage, name in PROGRESS.items()}
+    seconds = {stage: sum(ran.stages[name] for name in names) for stage, names in PROGRESS.items()}
+    stages = {stage: Stage(seconds[stage], written(stage) / size) for stage in PROGRESS}
     training = max(0.0, stages["tokenizer"].seconds - sampling)
     return size, training, stages | {"tokenizer": stages["tokenizer"]._replace(seconds=sampling)}
 

@@ -1,7 +1,7 @@
 """Raw text → token shards: the graph. A few pipelines in a row; what all but the last make is remembered.
 
     documents   unit → read, clean, filter → file;  (content hash, claim) → group → (unit, duplicates) → group → file
-    near        unit → MinHash bands → file;  part → pairs that share one → label propagation → (unit, clusters) → file
+    near        unit → MinHash bands → file;  part of all bands → links between documents → file;  all → clusters
     tokenizer   unit → sample of sentences → file;  all → train → tokenizer/
     tokens      unit → encode → file
     shards      unit → (shard, place) → group → sort, pack → shard
@@ -75,28 +75,30 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
 
 def find_near_duplicates(plan: Plan, options: PipelineOptions) -> None:
     """Documents → clusters of near-duplicates."""
-    work = str(plan.work)
+    make_bands(plan, options)
+    parts = near.parts(plan)
+    make_links(plan, options, parts)
+    near.write_clusters(plan, parts)
+
+
+def make_bands(plan: Plan, options: PipelineOptions) -> None:
+    """Documents → the bands of their signatures."""
     with (
-        progress("finding near-duplicates", len(plan.units), plan.folders["near"], "unit-*.json"),
+        progress("hashing for near-duplicates", len(plan.units), plan.folders["near"], "unit-*.json"),
         running(options, plan.work) as pipeline,
     ):
-        messages = (
-            pipeline
-            | beam.Create(plan.tasks())
-            | "bands" >> beam.FlatMap(near.write_bands, work).with_output_types(tuple[int, int])
-            | "by part" >> beam.GroupByKey()
-            | "pairs" >> beam.FlatMap(near.find_pairs, work).with_output_types(near.Message)
-        )
-        for number in range(near.ROUNDS):
-            grouped = messages | f"by document {number}" >> beam.GroupByKey()
-            messages = grouped | f"round {number}" >> beam.FlatMap(near.to_smallest).with_output_types(near.Message)
-        (
-            messages
-            | "by document" >> beam.GroupByKey()
-            | "members" >> beam.Map(near.find_members).with_output_types(tuple[int, tuple[int, int, int]])
-            | "by unit" >> beam.GroupByKey()
-            | "write" >> beam.Map(near.write_members, work)
-        )
+        pipeline | beam.Create(plan.tasks()) | "bands" >> beam.Map(near.write_bands, str(plan.work))
+    plan.raise_first_error()
+
+
+def make_links(plan: Plan, options: PipelineOptions, parts: int) -> None:
+    """Bands → links between documents that share one."""
+    with (
+        progress("finding near-duplicates", parts, plan.folders["near"], "part-*"),
+        running(options, plan.work) as pipeline,
+    ):
+        links = beam.Map(near.write_links, str(plan.work), parts)
+        pipeline | beam.Create(list(range(parts))) | "links" >> links
     plan.raise_first_error()
 
 

@@ -27,7 +27,7 @@ class _Nodes(PipelineVisitor):  # type: ignore[misc]
         self.leaves.append(node)
 
 
-@pytest.fixture(params=["make_documents", "find_near_duplicates", "make_tokenizer", "make_tokens", "make_shards"])
+@pytest.fixture(params=["make_documents", "make_bands", "make_links", "make_tokenizer", "make_tokens", "make_shards"])
 def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Nodes:
     """The transforms of one pipeline that is built and not run."""
     built: list[beam.Pipeline] = []
@@ -45,7 +45,8 @@ def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     units = [Unit(n, "s", "text", "p", "n", 1, "", 0, 1) for n in range(3)]
     folders = {name: tmp_path / name for name in ("documents", "near", "tokenizer", "tokens")}
     config = small_config(tmp_path, tmp_path / "corpus", dedup={"near": {}})
-    getattr(run, request.param)(Plan(tmp_path, tmp_path, config, units, folders), pipeline_options([]))
+    more = [2] if request.param == "make_links" else []
+    getattr(run, request.param)(Plan(tmp_path, tmp_path, config, units, folders), pipeline_options([]), *more)
     found = _Nodes()
     (pipeline,) = built
     pipeline.visit(found)

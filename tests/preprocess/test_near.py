@@ -5,10 +5,11 @@ import itertools
 import json
 import random
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,11 @@ from tokenizers import Tokenizer
 
 from pipeline.files import read_json
 from pipeline.shards import Corpus, Shard, token_dtype
-from preprocess import near
+from preprocess import kept, near
 from preprocess.config import CorpusConfig, NearConfig
 from preprocess.minhash import band_hashes, probability, signature
+from preprocess.plan import Plan
+from preprocess.records import Unit
 from preprocess.run import run
 from tests.preprocess.small import dump, page, prose, small_config, write_raw
 
@@ -61,40 +64,39 @@ def test_short_texts_and_texts_without_words() -> None:
     ]
 
 
-def propagate(pairs: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """What the graph's rounds make of pairs: document → (first of its cluster, size at the first)."""
-
-    def group(messages: list[near.Message]) -> list[tuple[int, list[tuple[int, ...]]]]:
-        groups: dict[int, list[tuple[int, ...]]] = defaultdict(list)
-        for key, value in random.Random(0).sample(messages, len(messages)):
-            groups[key].append(value)
-        return list(groups.items())
-
-    messages: list[near.Message] = [(end, pair) for pair in pairs for end in pair]
-    for _ in range(near.ROUNDS):
-        messages = [message for one in group(messages) for message in near.to_smallest(one)]
-    found = map(near.find_members, group(messages))
-    return {unit << 32 | row: (first, size) for unit, (row, first, size) in found}
+def clusters(pairs: list[tuple[int, int]]) -> dict[int, int]:
+    nodes, firsts = near.clusters(np.array(pairs, np.int64).reshape(-1, 2))
+    return dict(zip(nodes.tolist(), firsts.tolist(), strict=True))
 
 
-def components(pairs: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    clusters: list[set[int]] = []
+def components(pairs: list[tuple[int, int]]) -> dict[int, int]:
+    found: list[set[int]] = []
     for pair in pairs:
-        touched = [cluster for cluster in clusters if cluster & set(pair)]
-        clusters = [cluster for cluster in clusters if cluster not in touched] + [set(pair).union(*touched)]
-    return {node: (min(c), len(c) if node == min(c) else 0) for c in clusters for node in c}
+        touched = [cluster for cluster in found if cluster & set(pair)]
+        found = [cluster for cluster in found if cluster not in touched] + [set(pair).union(*touched)]
+    return {node: min(cluster) for cluster in found for node in cluster}
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] != pair[1]), max_size=40))
 def test_clusters_are_whole(pairs: list[tuple[int, int]]) -> None:
-    assert propagate(pairs) == components(pairs)
+    assert clusters(pairs) == components(pairs)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_chain_of_fifty_is_found_whole(seed: int) -> None:
-    chain = random.Random(seed).sample(range(1 << 40), 50)
+@pytest.mark.parametrize("length", [50, 300, 2000])
+def test_a_chain_is_one_cluster_however_long(length: int, seed: int) -> None:
+    chain = random.Random(seed).sample(range(1 << 40), length)
     pairs = list(itertools.pairwise(chain if seed else sorted(chain)))
-    assert propagate(pairs) == components(pairs)
+    assert clusters(pairs) == dict.fromkeys(chain, min(chain))
+
+
+def test_clusters_do_not_depend_on_which_links_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    links = np.array([draw.sample(range(4000), 2) for _ in range(3000)], np.int64)
+    whole = near.clusters(links)
+    for gathered, parts in ((1, 3000), (100, 70), (1 << 22, 7)):
+        monkeypatch.setattr(near, "_GATHERED", gathered)
+        assert np.array_equal(near._gathered(np.array_split(links, parts)), whole)
 
 
 def altered(text: str, seed: int) -> str:
@@ -166,6 +168,30 @@ def test_kept_together_no_cluster_is_in_two_splits(raw: Path, tmp_path: Path) ->
     assert straddling(tmp_path / "apart", None) > 0
 
 
+def test_a_long_chain_of_overlapping_windows_is_one_cluster(tmp_path: Path) -> None:
+    """Each shares half of its words with the next, and none with any other; they come in random order."""
+    windows = [" ".join(f"w{word}" for word in range(50 * n, 50 * n + 100)) for n in range(300)]
+    random.Random(0).shuffle(windows)
+    for name in ("documents", "near"):
+        (tmp_path / name).mkdir()
+    units = [Unit(number, "s", "text", "p", "n", 1, "", 0, 1) for number in range(3)]
+    config = small_config(tmp_path, tmp_path / "corpus", dedup={"near": {"ngram": 1, "bands": 30, "rows": 1}})
+    plan = Plan(tmp_path, tmp_path, config, units, {name: tmp_path / name for name in ("documents", "near")})
+    (tmp_path / "errors").mkdir()
+    plan.save()
+    for unit in units:
+        rows = [{"text": text, "hash": f"{n:064d}"} for n, text in enumerate(windows)][unit.number :: 3]
+        pq.write_table(pa.Table.from_pylist(rows), plan.file("documents", unit.number, "parquet"))
+        near.write_bands(unit.number, str(tmp_path))
+    for part in range(4):
+        near.write_links(part, str(tmp_path), 4)
+    near.write_clusters(plan, 4)
+    members = [member for unit in units for member in kept.members(plan, unit.number)]
+    assert [member["size"] for member in members] == [300] + [0] * 299
+    assert [member["row"] for member in members] == [*range(100)] * 3
+    assert {member["cluster"] for member in members} == {"0" * 64}
+
+
 def test_the_corpus_does_not_depend_on_ranges_parts_or_processes(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,11 +200,17 @@ def test_the_corpus_does_not_depend_on_ranges_parts_or_processes(
     lines = (raw / "pages.xml").read_text().splitlines(keepends=True)
     parts = [lines[:1], lines[1:9], lines[9:17], lines[17:-1], lines[-1:]]
     (streams / "pages.xml").write_bytes(b"".join(bz2.compress("".join(part).encode()) for part in parts))
-    digests = []
-    for number, (count, options) in enumerate([(1, []), (7, []), (3, ["--direct_running_mode=multi_processing"])]):
-        monkeypatch.setattr("preprocess.near._MOST_PARTS", count)
+    digests, links = [], []
+    for number, (size, options) in enumerate(
+        [(10**9, []), (1000, []), (3000, ["--direct_running_mode=multi_processing"])]
+    ):
+        monkeypatch.setattr(near, "_PART_BYTES", size)
         config = near_config(streams, tmp_path / str(number), {})
         source = config.sources[0].model_copy(update={"range_bytes": [1, 10**9, 500][number]})
         config = config.model_copy(update={"sources": [source, *config.sources[1:]]})
+        stages = tmp_path / f"stages-{number}"
+        config = config.model_copy(update={"stages": stages})
         digests.append(read_json(run(config, options) / "manifest.json")["digest"])
+        links.append(len(list(stages.glob("near-*/part-*"))))
     assert len(set(digests)) == 1
+    assert links[0] == 1 < links[2] < links[1]
