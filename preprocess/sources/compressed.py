@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,10 +63,19 @@ class _Bz2Streams(io.RawIOBase):
 
 
 class _ZstdFrames(io.RawIOBase):
-    """zstd frames, one after the other, by Arrow's decompressor."""
+    """zstd frames, one after the other, by Arrow's decompressor.
+
+    Where a frame is cut off, that loses what it has of the bytes which it is asked for. So the file is read again up to
+    there, and then byte by byte.
+    """
 
     def __init__(self, raw: BinaryIO) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        self._raw, self._begin, self._given = raw, raw.tell(), 0
+        self._at_once = sys.maxsize
+        self._stream = self._open()
+
+    def _open(self) -> pa.CompressedInputStream:
+        return pa.CompressedInputStream(pa.PythonFile(self._raw, "r"), "zstd")
 
     def readable(self) -> bool:
         return True
@@ -73,13 +83,25 @@ class _ZstdFrames(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         """Raises: EOFError: the last frame is cut off. OSError: damage, or bytes that begin no frame."""
         try:
-            data = self._stream.read(memoryview(buffer).nbytes)
+            data = self._stream.read(min(self._at_once, memoryview(buffer).nbytes))
         except OSError as error:
-            if str(error).startswith("Truncated"):
+            if not str(error).startswith("Truncated"):
+                raise
+            if self._at_once == 1:
                 raise EOFError(_CUT_OFF) from None
-            raise
+            self._again()
+            return self.readinto(buffer)
         memoryview(buffer)[: len(data)] = data
+        self._given += len(data)
         return len(data)
+
+    def _again(self) -> None:
+        self._at_once = 1
+        self._raw.seek(self._begin)
+        self._lost, self._stream = self._stream, self._open()  # held, since with it the file would be closed
+        left = self._given
+        while left:
+            left -= len(self._stream.read(min(left, io.DEFAULT_BUFFER_SIZE)))
 
 
 _BZIP2, _ZSTD, _GZIP = b"BZh", b"\x28\xb5\x2f", b"\x1f\x8b"

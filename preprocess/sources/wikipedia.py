@@ -20,7 +20,7 @@ def read(unit: Unit) -> Iterator[Item]:
 
     Raises:
         TruncatedError: the dump ends too early; every page before that place was given.
-        InputError: damaged, or no dump at all. Both name the file, the page and the byte reached.
+        InputError: damaged, or no dump at all. Both name the file and the byte reached.
     """
     pages = 0
     path = unit.path
@@ -29,13 +29,13 @@ def read(unit: Unit) -> Iterator[Item]:
         try:
             for page in _pages(stream, unit):
                 pages += 1
-                yield _item(page, pages, unit, wiki)
+                yield _item(page, unit, wiki)
         except ParseError as error:
             where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
             raise InputError(f"{path}: damaged dump: {error}, {where}") from None
         except EOFError as error:
-            where = f"after {pages} pages, at byte {raw.tell()} of {unit.bytes}"
-            raise TruncatedError(path, f"truncated dump: {error}, {where}") from None
+            # (no number of pages or lines: a dead letter says the same of a range as of the whole)
+            raise TruncatedError(path, f"truncated dump: {error}, at byte {raw.tell()} of {unit.bytes}") from None
 
 
 def _wiki(unit: Unit) -> Wiki | None:
@@ -76,8 +76,8 @@ def _events(stream: BufferedIOBase, unit: Unit) -> Iterator[tuple[str, Element]]
             yield from cast(Iterator[tuple[str, Element]], parser.read_events())
         try:
             parser.close()
-        except ParseError as error:  # elements are open that nothing closed
-            raise EOFError(str(error)) from None
+        except ParseError:
+            raise EOFError("elements are open that nothing closes") from None
     except (LookupError, ValueError) as error:  # the XML declaration names an encoding that expat cannot use
         raise InputError(f"{unit.path}: not a MediaWiki dump: {error}; expected UTF-8") from None
     yield from cast(Iterator[tuple[str, Element]], parser.read_events())
@@ -96,12 +96,11 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]  # the namespace carries the version of the export format
 
 
-def _item(page: Element, number: int, unit: Unit, wiki: Wiki | None) -> Item:
-    """What a page is; `number` counts the pages of the unit and names one without `<id>`."""
+def _item(page: Element, unit: Unit, wiki: Wiki | None) -> Item:
+    """What a page is. One without `<id>` is named by its title: its number would depend on the range."""
     children = {_local(child.tag): child for child in page}
     own_id, title = (children[name].text or "" if name in children else "" for name in ("id", "title"))
-    at = f"{unit.begin}-" if unit.begin else ""
-    id = f"{unit.source}/{unit.name}#{own_id or f'page-{at}{number}'}"
+    id = f"{unit.source}/{unit.name}#{own_id or title or 'untitled'}"
     if "redirect" in children:
         return Skipped("redirect")
     if "ns" in children and children["ns"].text != "0":  # dumps before 2012 do not have it

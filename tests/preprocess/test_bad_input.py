@@ -56,7 +56,7 @@ def test_what_a_truncated_dump_has_is_kept_if_the_configuration_says_so(tmp_path
     cut = compress(text) if compress is not bytes else text
     path.write_bytes(cut[: len(cut) * 6 // 10])
     source = WikipediaSource(paths=[str(path)], on_truncation="keep")
-    with pytest.raises(InputError, match=rf"^{path}: truncated dump: .*, after \d+ pages, at byte \d+ of \d+$"):
+    with pytest.raises(InputError, match=rf"^{path}: truncated dump: .*, at byte \d+ of \d+$"):
         items(source)
     *pages, last = items(source, "keep")
     whole = wikipedia_of(tmp_path / "whole", text)
@@ -68,7 +68,6 @@ def test_what_a_truncated_dump_has_is_kept_if_the_configuration_says_so(tmp_path
     id, rule, error = letter(last)
     assert (id, rule) == ("wikipedia/dump#end", "truncated")
     assert error.startswith("truncated dump: ")
-    assert f"after {len(pages)} pages" in error
     assert str(tmp_path) not in error
 
 
@@ -93,7 +92,7 @@ def test_xml_that_is_cut_within_a_page(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     text = dump([page(1, "one"), page(2, "two")]).encode()
     path.write_bytes(text[: text.index(b"two")])
-    with pytest.raises(InputError, match=rf"^{path}: truncated dump: no element found: .*, after 1 pages, at byte"):
+    with pytest.raises(InputError, match=rf"^{path}: truncated dump: elements are open that nothing closes, at byte"):
         items(WikipediaSource(paths=[str(path)]))
     whole, last = items(WikipediaSource(paths=[str(path)]), "keep")
     assert (titles([whole]), letter(last)[1]) == (["Page 1"], "truncated")
@@ -116,6 +115,17 @@ def test_damage_is_never_kept(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf"^{path}: damaged compressed stream"):
         items(JsonlSource(paths=[str(path)]), "keep")
+
+
+@pytest.mark.parametrize("size", [100, 5000, 70_001])
+def test_all_whole_frames_of_a_truncated_zstd_file_are_kept(tmp_path: Path, size: int) -> None:
+    """Arrow's decompressor loses what it has of the bytes that it is asked for when it finds the end missing."""
+    path = tmp_path / "lines"
+    line = b'{"text": "%s"}\n' % (b"a" * size)
+    path.write_bytes(zstd(line) * 7 + zstd(line)[:-4])
+    *documents, last = items(JsonlSource(paths=[str(path)]), "keep")
+    assert [len(item.text) for item in documents if isinstance(item, Document)] == [size] * 7
+    assert letter(last)[:2] == ("jsonl/lines#end", "truncated")
 
 
 def test_truncated_lines_and_articles(tmp_path: Path) -> None:

@@ -48,6 +48,22 @@ def test_any_cut_gives_the_pages_of_the_whole(
     assert [item.title for item in items if isinstance(item, Document)] == [f"Page {n}" for n in range(pages)]
 
 
+@pytest.mark.parametrize("lost", [30, 60, 300, 1000])
+def test_a_truncated_dump_and_pages_without_ids_say_the_same_of_any_range(tmp_path: Path, lost: int) -> None:
+    path = tmp_path / "dump"
+    pages = [page(n, prose(n, 3)).replace(f"<id>{n}</id>", "") for n in range(40)]
+    pages[30] = "<page><title>Page 30</title></page>\n"
+    path.write_bytes(multistream(pages, 3)[:-lost])
+    found = []
+    for range_bytes in (1, path.stat().st_size // 3, 10**9):
+        units = sources.list_units([WikipediaSource(paths=[str(path)], range_bytes=range_bytes)])
+        found.append((len(units), [item for unit in units for item in sources.read(unit, "keep")]))
+    assert found[0][0] > found[1][0] > found[2][0] == 1
+    assert found[0][1] == found[1][1] == found[2][1]
+    assert found[0][1][-1].rule == "truncated"  # type: ignore[union-attr]
+    assert found[0][1][4].id == "wikipedia/dump#Page 4"  # type: ignore[union-attr]
+
+
 def test_each_stream_of_pages_can_be_a_unit_and_the_footer_is_none(tmp_path: Path) -> None:
     (tmp_path / "dump").write_bytes(multistream([page(n, "text") for n in range(12)], 3))
     assert len(ranges(str(tmp_path / "dump"), 1)) == 1 + 4  # the header's, four of three pages; the footer's

@@ -148,9 +148,9 @@ def test_pages_without_text_are_refused(tmp_path: Path) -> None:
     assert found == [
         ("wikipedia/dump#1", "no-text", "the page has no <revision>"),
         ("wikipedia/dump#2", "no-text", "the page has no <text>"),
-        ("wikipedia/dump#page-3", "no-text", "the page has no <revision>"),
+        ("wikipedia/dump#untitled", "no-text", "the page has no <revision>"),
     ]
-    assert bare == Document("wikipedia/dump#page-4", "wikipedia", "", "t", "wikitext")
+    assert bare == Document("wikipedia/dump#untitled", "wikipedia", "", "t", "wikitext")
     assert isinstance(whole, Document)
 
 
@@ -168,9 +168,7 @@ def test_truncated_dump_names_file_and_byte(tmp_path: Path, compress: Any, part:
     data = compress(dump([page(n, str(hash(n)) * 50) for n in range(200)]).encode())
     path = tmp_path / "dump"
     path.write_bytes(data[: int(len(data) * part)])
-    with pytest.raises(
-        InputError, match=rf"^{path}: truncated.* after \d+ pages, at byte \d+ of {path.stat().st_size}$"
-    ):
+    with pytest.raises(InputError, match=rf"^{path}: truncated.*, at byte \d+ of {path.stat().st_size}$"):
         wikipedia(path)
 
 
