@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import InputError
 from pipeline.files import atomic_path
 from preprocess import kept, tokenizer
 from preprocess.config import TrainedConfig
@@ -65,12 +66,24 @@ def draw_sentences(text: str, hash: str, seed: int, below: int) -> Iterator[Draw
 
 
 def gather(paths: Iterable[Path], bound: int) -> list[str]:
-    """The drawn sentences of all units, see `choose`."""
+    """The drawn sentences of all units, see `choose`.
+
+    Raises:
+        InputError: there is none, so no tokenizer can be trained.
+    """
     rows: list[Drawn] = []
     for path in paths:
         table = pq.read_table(path)
         rows += zip(table["draw"].to_pylist(), table["sentences"].to_pylist(), strict=True)
-    return choose(rows, bound)
+    chosen = choose(rows, bound)
+    if not chosen:
+        drawn = sum(len(found) for _, found in rows)
+        raise InputError(
+            f"tokenizer: no sentence to train on: {drawn} were drawn from the train split, and none has at most"
+            f" {MAX_SENTENCE_BYTES} bytes, or the first is over tokenizer.sample_characters={bound}; give more text,"
+            " or text with line ends or punctuation"
+        )
+    return chosen
 
 
 def choose(drawn: Iterable[Drawn], bound: int) -> list[str]:

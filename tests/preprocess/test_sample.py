@@ -1,10 +1,16 @@
 """The sentences that the tokenizer is trained on: a bounded sample that no order of the input changes."""
 
 import random
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
 from preprocess.config import ByteBpeConfig
 from preprocess.dedup import content_hash
-from preprocess.sample import choose, draw_sentences, threshold
+from preprocess.sample import SCHEMA, choose, draw_sentences, gather, threshold
 from preprocess.sentences import sentences
 
 TEXTS = [
@@ -43,3 +49,12 @@ def test_the_threshold_fills_the_bound() -> None:
 
 def test_sentences_too_long_for_the_trainer_are_left_out() -> None:
     assert choose([(1, ["x" * 5_000, "short."])], 10**9) == ["short."]
+
+
+@pytest.mark.parametrize(("found", "bound"), [([], 100), (["x" * 5_000, "y" * 5_000], 10**6), (["short."], 3)])
+def test_no_sentence_to_train_on_is_one_line_that_says_why(tmp_path: Path, found: list[str], bound: int) -> None:
+    rows = [{"draw": 1, "sentences": found}] if found else []
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "unit.parquet")
+    said = rf"^tokenizer: no sentence to train on: {len(found)} were drawn .* at most 4192 bytes, .*={bound}; [^\n]*$"
+    with pytest.raises(InputError, match=said):
+        gather([tmp_path / "unit.parquet"], bound)
