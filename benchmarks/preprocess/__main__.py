@@ -1,6 +1,6 @@
 """Preprocessing on two processes beside peers that read the same text; whole commands, alternating, medians of ratios.
 
-    python -m benchmarks.preprocess [--megabytes 138] [--near-megabytes 10] [--rounds 3] [FILE…]
+    python -m benchmarks.preprocess [--megabytes 138] [--near-megabytes 10] [--rounds 3] [--only exact|near] [FILE…]
 
 FILEs are plain text or `<doc>` files; without any, the demo's plays are repeated. The sides:
 
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=138)
     parser.add_argument("--near-megabytes", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["exact", "near"], help="one of the two comparisons")
     arguments = parser.parse_args()
     console = Console(highlight=False, width=110)
     with tempfile.TemporaryDirectory() as name:
@@ -163,7 +164,10 @@ def main() -> None:
             wanted = arguments.megabytes * share
             sizes[part] = texts.write(folder / part, arguments.files, wanted, Path("demo/raw"))
         console.print(f"{sizes['texts'] / 1e6:.0f} MB of text, {WORKERS} processes")
-        exact(folder, sizes["texts"], arguments.rounds, console)
+        if arguments.only != "near":
+            exact(folder, sizes["texts"], arguments.rounds, console)
+        if arguments.only == "exact":
+            return
         if find_spec("datatrove") is None:
             console.print("datatrove is not installed: pip install 'kilobatch[bench]'")
             return
