@@ -138,7 +138,8 @@ def write_clusters(plan: Plan, count: int) -> None:
     _, cluster, sizes = np.unique(firsts, return_inverse=True, return_counts=True)
     at_first = np.where(nodes == firsts, sizes[cluster], 0)
     units, begins = np.unique(nodes >> 32, return_index=True)
-    for unit, begin, end in zip(units.tolist(), begins, [*begins[1:], len(nodes)], strict=True):
+    ends = np.append(begins, len(nodes))[1:]
+    for unit, begin, end in zip(units.tolist(), begins, ends, strict=True):
         rows = nodes[begin:end] & _ROW
         values = {
             "row": rows.tolist(),
