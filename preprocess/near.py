@@ -19,7 +19,7 @@ from preprocess import kept
 from preprocess.minhash import band_hashes
 from preprocess.plan import Plan
 
-_PART_BYTES = 64_000_000  # of band hashes in a part; whose task takes about six times as much memory
+_PART_BYTES = 64_000_000  # of band hashes in a part; whose task takes about ten times as much memory
 _GATHERED = 1 << 22  # links that are at least taken together
 _ROW = (1 << 32) - 1
 
@@ -132,7 +132,7 @@ def _gathered(parts: Iterable[Links]) -> tuple[Nodes, Nodes]:
 def write_clusters(plan: Plan, count: int) -> None:
     """Write which documents of each unit are in clusters, and the content hash of each one's first, from `count` parts.
 
-    Links are numbers, so one process can hold them: it takes about 150 bytes for each document in a cluster.
+    Links are numbers, so one process can hold them: it takes about 250 bytes for each document in a cluster.
     """
     nodes, firsts = _gathered(_map(_links_file(plan, part), "<i8").reshape(-1, 2) for part in range(count))
     _, cluster, sizes = np.unique(firsts, return_inverse=True, return_counts=True)
