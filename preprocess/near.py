@@ -19,7 +19,7 @@ from preprocess import kept
 from preprocess.minhash import band_hashes
 from preprocess.plan import Plan
 
-_PART_BYTES = 64_000_000  # of band hashes in a part; whose task takes about ten times as much memory
+_PART_BYTES = 64_000_000  # of band hashes in a part, whose task takes about ten times as much memory
 _GATHERED = 1 << 22  # links that are at least taken together
 _ROW = (1 << 32) - 1
 

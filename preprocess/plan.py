@@ -11,6 +11,9 @@ and one folder a stage (`preprocess.stages`), in which each unit of input has it
 
     documents/unit-00000.{parquet,jsonl,json}  cleaned documents, dead letters, counts
     documents/duplicates-00000.json            documents of the unit that an equal one elsewhere replaces
+    near/unit-00000.{bands,rows,…}             band hashes, and whose they are
+    near/part-00000.links                      documents that share one
+    near/clusters-00000.json                   documents of the unit that are in clusters
     tokenizer/unit-00000.parquet               sentences for training the tokenizer
     tokenizer/tokenizer/                       the tokenizer, as it is exported
     tokenizer/vocabulary.json                  its size and special ids
