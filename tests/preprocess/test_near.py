@@ -168,28 +168,36 @@ def test_kept_together_no_cluster_is_in_two_splits(raw: Path, tmp_path: Path) ->
     assert straddling(tmp_path / "apart", None) > 0
 
 
+def found_members(folder: Path, texts: list[str]) -> list[dict[str, object]]:
+    """What is written of texts that are dealt out to three units and compared in four parts."""
+    for name in ("documents", "near", "errors"):
+        (folder / name).mkdir()
+    units = [Unit(number, "s", "text", "p", "n", 1, "", 0, 1) for number in range(3)]
+    config = small_config(folder, folder / "corpus", dedup={"near": {"ngram": 1, "bands": 30, "rows": 1}})
+    plan = Plan(folder, folder, config, units, {name: folder / name for name in ("documents", "near")})
+    plan.save()
+    for unit in units:
+        rows = [{"text": text, "hash": f"{n:064d}"} for n, text in enumerate(texts)][unit.number :: 3]
+        pq.write_table(pa.Table.from_pylist(rows), plan.file("documents", unit.number, "parquet"))
+        near.write_bands(unit.number, str(folder))
+    for part in range(4):
+        near.write_links(part, str(folder), 4)
+    near.write_clusters(plan, 4)
+    plan.raise_first_error()
+    return [member for unit in units for member in kept.members(plan, unit.number)]
+
+
 def test_a_long_chain_of_overlapping_windows_is_one_cluster(tmp_path: Path) -> None:
     """Each shares half of its words with the next, and none with any other; they come in random order."""
     windows = [" ".join(f"w{word}" for word in range(50 * n, 50 * n + 100)) for n in range(300)]
-    random.Random(0).shuffle(windows)
-    for name in ("documents", "near"):
-        (tmp_path / name).mkdir()
-    units = [Unit(number, "s", "text", "p", "n", 1, "", 0, 1) for number in range(3)]
-    config = small_config(tmp_path, tmp_path / "corpus", dedup={"near": {"ngram": 1, "bands": 30, "rows": 1}})
-    plan = Plan(tmp_path, tmp_path, config, units, {name: tmp_path / name for name in ("documents", "near")})
-    (tmp_path / "errors").mkdir()
-    plan.save()
-    for unit in units:
-        rows = [{"text": text, "hash": f"{n:064d}"} for n, text in enumerate(windows)][unit.number :: 3]
-        pq.write_table(pa.Table.from_pylist(rows), plan.file("documents", unit.number, "parquet"))
-        near.write_bands(unit.number, str(tmp_path))
-    for part in range(4):
-        near.write_links(part, str(tmp_path), 4)
-    near.write_clusters(plan, 4)
-    members = [member for unit in units for member in kept.members(plan, unit.number)]
+    members = found_members(tmp_path, random.Random(0).sample(windows, 300))
     assert [member["size"] for member in members] == [300] + [0] * 299
     assert [member["row"] for member in members] == [*range(100)] * 3
     assert {member["cluster"] for member in members} == {"0" * 64}
+
+
+def test_there_may_be_no_near_duplicates(tmp_path: Path) -> None:
+    assert found_members(tmp_path, [f"w{n}" for n in range(9)]) == []
 
 
 def test_the_corpus_does_not_depend_on_ranges_parts_or_processes(
