@@ -5,7 +5,7 @@ of it is left, or nearly all, the marks were not where they are expected, and th
 """
 
 import re
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from preprocess.clean.errors import UncleanableError
 
@@ -15,30 +15,60 @@ _END = re.compile(
 )
 _PROJECT = re.compile(r"project gutenberg", re.I)
 _CREDITS = re.compile(
-    r"project gutenberg|gutenberg\.(?:org|net)|\A\W*e-?text\b|\A\W*this e-?(?:text|book) was (?:prepared|produced)"
-    r"|\A\W*produced by|images of the original|^\(?https?://\S+\)?$",
+    r"project gutenberg|gutenberg\.(?:org|net)|\A\W*e-?text\b"
+    r"|\A\W*this e-?(?:text|book) was (?:prepared|produced|transcribed)|\A\W*(?:produced|transcribed) by"
+    r"|\A\W*transcribed from the [^.]*\bedition\b|images of the original|^\(?https?://\S+\)?$",
     re.I | re.M,
 )
+_NOTE = r"\W{0,200}+transcriber(?:['’]?s['’]?)? note"
+_BRACKETED_NOTE = re.compile(r"\[" + _NOTE, re.I)
+_BOXED_NOTE = re.compile(r"[|+]" + _NOTE, re.I)
+_BRACKET = re.compile(r"[\[\]]")
+_LONGEST_NOTE = 20  # paragraphs
 LEAST, MOST = 0.5, 0.999  # of its characters that a book keeps
 
 
 def strip_boilerplate(text: str) -> str:
-    """The book between the START and END lines, without the credits and notes at its beginning."""
+    """The book between the START and END lines, without credits and transcriber's notes."""
     start = _START.search(text)
     if start:
         text = text[start.end() :]
     end = _END.search(text)
     if end:
         text = text[: end.start()]
-    return _strip_credits(text) if start else text
+    return _strip_credits(_strip_notes(text.strip("\n").split("\n\n"))) if start else text
 
 
-def _strip_credits(text: str) -> str:
-    while True:
-        first, _, rest = text.strip("\n").partition("\n\n")
-        if not rest or not _CREDITS.search(first):
-            return text
-        text = rest
+def _strip_notes(paragraphs: list[str]) -> list[str]:
+    """Without the transcriber's notes, which stand in brackets or in a box, most at the beginning or at the end."""
+    kept, position = [], 0
+    while position < len(paragraphs):
+        behind = _note_end(paragraphs, position)
+        if behind == position:
+            kept.append(paragraphs[position])
+        position = max(behind, position + 1)
+    return kept
+
+
+def _note_end(paragraphs: list[str], first: int) -> int:
+    """The paragraph behind the note that begins with `first`; `first` where none does, or text goes on behind it."""
+    if _BOXED_NOTE.match(paragraphs[first]):
+        boxed = all(line[:1] in ("|", "+") for line in paragraphs[first].split("\n"))
+        return first + boxed
+    if not _BRACKETED_NOTE.match(paragraphs[first]):
+        return first
+    depth = 0
+    for number, paragraph in enumerate(paragraphs[first : first + _LONGEST_NOTE], first):
+        for bracket in _BRACKET.finditer(paragraph):
+            depth += 1 if bracket[0] == "[" else -1
+            if depth == 0:
+                return number + 1 if bracket.end() == len(paragraph) else first
+    return first
+
+
+def _strip_credits(paragraphs: list[str]) -> str:
+    credits = takewhile(_CREDITS.search, paragraphs[:-1])
+    return "\n\n".join(paragraphs[sum(1 for _ in credits) :])
 
 
 def _check_share(kept: str, text: str) -> None:
