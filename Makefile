@@ -41,6 +41,10 @@ bench: install
 	$(BIN)/python -m benchmarks.big_batch
 	$(BIN)/python -m benchmarks.seek
 	$(BIN)/python -m benchmarks.cleaning
+	$(BIN)/python -m benchmarks.encoding
+	$(BIN)/python -m benchmarks.filters
+	$(BIN)/python -m benchmarks.preprocess
+	$(BIN)/python -m benchmarks.scale
 
 # after a change of dependencies in pyproject.toml
 lock: install
