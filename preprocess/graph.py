@@ -59,12 +59,23 @@ class _Prism(PrismRunner):  # type: ignore[misc]
         return self.server
 
 
+@contextmanager
+def _this_python_first() -> Iterator[None]:
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
 def _runner(options: PipelineOptions, closing: ExitStack) -> Any:
     """The runner that the options name."""
     runner = create_runner(options.view_as(StandardOptions).runner)
     direct = options.view_as(DirectOptions)
     if isinstance(runner, PrismRunner):
         runner = _Prism()
+        closing.enter_context(_this_python_first())  # a worker process of LOOPBACK is the first `python` on the PATH
         closing.callback(lambda: hasattr(runner, "server") and runner.server.stop())
     elif direct.direct_running_mode == "multi_processing":
         direct.direct_running_mode = None  # which would start workers that are not quiet
