@@ -75,7 +75,7 @@ def main() -> None:
     paths = arguments.files or sorted(Path("demo/raw").rglob("*.md"))
     sentences = choose(sample(paths, arguments.characters), arguments.characters)
     table = Table(
-        "tokenizer", "documents", "that differ", "MB of characters", "ours, a core", "whole documents", "ratio"
+        "tokenizer", "documents", "that differ", "million characters", "ours, a core", "whole documents", "ratio"
     )
     for kind in TYPES:
         values: dict[str, Any] = {"type": kind, "vocab_size": 8192}
@@ -86,7 +86,7 @@ def main() -> None:
         size, ours, whole = (sum(one[at] for one in found) for at in (0, 2, 3))
         rates = [size / 1e6 / ours, size / 1e6 / whole]
         differ = sum(one.differs for one in found)
-        shown = [f"{rate:.1f} MB/s" for rate in rates]
+        shown = [f"{rate:.1f} M/s" for rate in rates]
         table.add_row(
             kind, f"{len(found):,}", f"{differ:,}", f"{size / 1e6:.1f}", *shown, f"{rates[0] / rates[1]:.1f} ×"
         )
