@@ -4,10 +4,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.batch import BatchGeometry
+from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.files import MANIFEST, check_writable
 from pipeline.order import Order
-from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
+from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder
 from pipeline.shards import SENTENCES, Corpus
 

@@ -10,12 +10,15 @@ import types
 import typing
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError, nearest
+
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(BaseModel):

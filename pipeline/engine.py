@@ -23,7 +23,7 @@ from torch import Tensor
 from pipeline.batch import BatchGeometry
 from pipeline.model import MaskedLM
 from pipeline.optim import adamw
-from pipeline.pretrain_config import OptimizerConfig
+from pipeline.optim_config import OptimizerConfig
 
 # Compiled in every run (a minute the first time) and 69 MB a rank in /dev/shm for good, while gloo does the work.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -25,7 +25,8 @@ from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
 from pipeline.model import FIRST_POSITION, MaskedLM
-from pipeline.pretrain_config import ModelConfig, PretrainConfig
+from pipeline.model_config import ModelConfig
+from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.run_folder import RunFolder, check_provenance, identity, versions
 from pipeline.shards import Corpus, Split

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.pretrain_config import ModelConfig
+from pipeline.model_config import ModelConfig
 
 PAD_ID = 1  # RoBERTa's; positions are counted from PAD_ID + 1
 FIRST_POSITION = PAD_ID + 1

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pipeline.pretrain_config import OptimizerConfig, ScheduleConfig
+from pipeline.optim_config import OptimizerConfig, ScheduleConfig
 
 
 def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

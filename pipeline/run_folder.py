@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import DigestError, InputError, UserError
 from pipeline.files import TEMPORARY, Manifest, read_manifest, verify_file, write_bytes
-from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
+from pipeline.pretrain_config import PretrainConfig
 from pipeline.shards import Corpus
 
 KIND, FORMAT = "checkpoint", 1

@@ -23,6 +23,7 @@ from pipeline import checkpoint
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
 from pipeline.data import Step, TrainBatches, log_frequencies, steps
+from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
@@ -31,7 +32,7 @@ from pipeline.metrics import Metrics
 from pipeline.model import MaskedLM
 from pipeline.objectives import masked_lm_loss
 from pipeline.optim import learning_rate
-from pipeline.pretrain_config import PretrainConfig, read_deepspeed_json
+from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
 

@@ -10,7 +10,8 @@ from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, read_json, seal, write_json
 from pipeline.model import MaskedLM
-from pipeline.pretrain_config import ModelConfig, PretrainConfig
+from pipeline.model_config import ModelConfig
+from pipeline.pretrain_config import PretrainConfig
 from tests.conftest import flip_byte
 
 

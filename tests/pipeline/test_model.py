@@ -6,8 +6,8 @@ from transformers import RobertaForMaskedLM
 
 from pipeline.export import hugging_face_config, to_hugging_face
 from pipeline.model import FIRST_POSITION, PAD_ID, MaskedLM
+from pipeline.model_config import ModelConfig
 from pipeline.objectives import masked_lm_loss
-from pipeline.pretrain_config import ModelConfig
 
 VOCABULARY, BATCH, TOKENS = 97, 3, 12
 IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model import MaskedLM
+from pipeline.model_config import ModelConfig
 from pipeline.optim import adamw, learning_rate
-from pipeline.pretrain_config import ModelConfig, OptimizerConfig, ScheduleConfig
+from pipeline.optim_config import OptimizerConfig, ScheduleConfig
 
 PEAK = 8e-4
 OPTIMIZER = OptimizerConfig(learning_rate=PEAK)

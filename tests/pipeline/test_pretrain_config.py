@@ -9,8 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.configfile import dump_config, load_config
+from pipeline.deepspeed_json import OWNED, read_deepspeed_json
 from pipeline.errors import InputError
-from pipeline.pretrain_config import OWNED, PretrainConfig, ScheduleConfig, read_deepspeed_json
+from pipeline.optim_config import ScheduleConfig
+from pipeline.pretrain_config import PretrainConfig
 
 MINIMAL = """\
 corpus: corpus
