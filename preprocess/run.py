@@ -41,6 +41,7 @@ from preprocess.options import pipeline_options
 from preprocess.plan import Plan, total
 from preprocess.progress import progress
 from preprocess.report import REPORT, report
+from preprocess.shares import over
 from preprocess.split import shard_keys, split_of
 from preprocess.stages import stage, stages_folder
 
@@ -276,7 +277,7 @@ def _check_source(plan: Plan, source: Source) -> None:
     letters = total([result["dead_letters"] for result in results])
     broken = sum(result["broken"] for result in results)
     texts = accepted + sum(letters.values())
-    if broken > plan.config.dead_letters.max_share * texts:
+    if over(broken, texts, plan.config.dead_letters.max_share):
         raise InputError(
             f"{plan.config.output}: source {source.name!r}: {broken} of {texts} texts cannot be read or cleaned, over"
             f" dead_letters.max_share={plan.config.dead_letters.max_share}"

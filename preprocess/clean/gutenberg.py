@@ -8,6 +8,7 @@ import re
 from itertools import pairwise, takewhile
 
 from preprocess.clean.errors import UncleanableError
+from preprocess.shares import over, under
 
 _START = re.compile(r"^\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG EBOOK.*?\*{3}[^\n]*\n", re.M | re.I | re.S)
 _END = re.compile(
@@ -72,10 +73,10 @@ def _strip_credits(paragraphs: list[str]) -> str:
 
 
 def _check_share(kept: str, text: str) -> None:
-    share = len(kept) / max(len(text), 1)
-    if _PROJECT.search(text) and not LEAST <= share <= MOST:
+    left, whole = len(kept), len(text)
+    if _PROJECT.search(text) and (under(left, whole, LEAST) or over(left, whole, MOST)):
         raise UncleanableError(
-            f"{share:.1%} of the book would be left without Project Gutenberg's header and licence,"
+            f"{left / whole:.1%} of the book would be left without Project Gutenberg's header and licence,"
             f" expected {LEAST:.0%} to {MOST:.1%}"
         )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from preprocess.config import GopherRepetitionConfig
 from preprocess.filters.length import Refusal
 from preprocess.ngrams import Hashes, Widths, chained, words
+from preprocess.shares import over
 
 Places = npt.NDArray[np.int64]
 
@@ -22,22 +23,23 @@ def _refuse_repeated(parts: list[str], what: str, most: float, most_characters: 
     """Lines or paragraphs: all but the first of equal ones count as duplicates."""
     parts = [part for part in map(str.strip, parts) if part]
     distinct = set(parts)
-    share = 1 - len(distinct) / max(len(parts), 1)
-    if share > most:
-        return f"gopher-duplicate-{what}s", f"{share:.1%} of {what}s are repeated, expected at most {most:.1%}"
-    share = 1 - sum(map(len, distinct)) / max(sum(map(len, parts)), 1)
-    if share > most_characters:
-        found = f"{share:.1%} of characters are in repeated {what}s, expected at most {most_characters:.1%}"
+    again, whole = len(parts) - len(distinct), len(parts)
+    if over(again, whole, most):
+        return f"gopher-duplicate-{what}s", f"{again / whole:.1%} of {what}s are repeated, expected at most {most:.1%}"
+    whole = sum(map(len, parts))
+    again = whole - sum(map(len, distinct))
+    if over(again, whole, most_characters):
+        found = f"{again / whole:.1%} of characters are in repeated {what}s, expected at most {most_characters:.1%}"
         return f"gopher-duplicate-{what}-characters", found
     return None
 
 
-def _characters(widths: Widths, places: Places, n: int) -> float:
-    """The share of a text's characters that are in n-grams which begin at these places, each counted once."""
+def _characters(widths: Widths, places: Places, n: int) -> int:
+    """How many of a text's characters are in n-grams which begin at these places, each counted once."""
     edges = np.zeros(len(widths) + 1, np.int64)
     edges[places] = 1
     edges[places + n] -= 1
-    return float(widths[np.cumsum(edges[:-1]) > 0].sum() / widths.sum())
+    return int(widths[np.cumsum(edges[:-1]) > 0].sum())
 
 
 def _equal_runs(hashes: Hashes) -> tuple[Places, Places, Places]:
@@ -51,6 +53,7 @@ def _equal_runs(hashes: Hashes) -> tuple[Places, Places, Places]:
 def _refuse_ngrams(text: str, config: GopherRepetitionConfig) -> Refusal | None:
     """For n as it grows; an n-gram that comes again begins where a shorter one did, so there are fewer and fewer."""
     hashes, widths = words(text)
+    whole = int(widths.sum())
     places, ngrams = np.arange(len(hashes)), np.zeros(len(hashes), np.uint64)
     for n in range(1, max((*config.top_ngram, *config.duplicate_ngrams), default=0) + 1):
         fits = places + n <= len(hashes)
@@ -64,17 +67,17 @@ def _refuse_ngrams(text: str, config: GopherRepetitionConfig) -> Refusal | None:
         if n in config.top_ngram and counts.max() > 1:
             top = begins[counts == counts.max()]
             first = top[np.argmin(order[top])]  # of equally frequent ones that which the text has first
-            share = _characters(widths, places[order[first : first + counts.max()]], n)
-            if share > config.top_ngram[n]:
-                found = f"{share:.1%} of characters are in the most frequent {n}-gram, expected at most"
+            in_it = _characters(widths, places[order[first : first + counts.max()]], n)
+            if over(in_it, whole, config.top_ngram[n]):
+                found = f"{in_it / whole:.1%} of characters are in the most frequent {n}-gram, expected at most"
                 return f"gopher-top-{n}-gram", f"{found} {config.top_ngram[n]:.1%}"
         if n in config.duplicate_ngrams:
-            share = _characters(widths, places[np.delete(order, begins)], n)
-            if share > config.duplicate_ngrams[n]:
-                found = f"{share:.1%} of characters are in repeated {n}-grams, expected at most"
+            again = _characters(widths, places[np.delete(order, begins)], n)
+            if over(again, whole, config.duplicate_ngrams[n]):
+                found = f"{again / whole:.1%} of characters are in repeated {n}-grams, expected at most"
                 return f"gopher-duplicate-{n}-grams", f"{found} {config.duplicate_ngrams[n]:.1%}"
-        again = np.sort(order[np.repeat(counts > 1, counts)])
-        places, ngrams = places[again], ngrams[again]
+        others = np.sort(order[np.repeat(counts > 1, counts)])
+        places, ngrams = places[others], ngrams[others]
     return None
 
 

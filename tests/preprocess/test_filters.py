@@ -15,6 +15,7 @@ from pipeline.shards import Corpus
 from preprocess.config import C4Config, FilterConfig, GopherQualityConfig, GopherRepetitionConfig
 from preprocess.filters import c4, gopher_quality, gopher_repetition, judge
 from preprocess.run import run
+from preprocess.shares import over, under
 from tests.conftest import flip_byte
 from tests.preprocess.small import prose, small_config, write_raw
 
@@ -108,6 +109,27 @@ def test_published_shares_of_repetition() -> None:
     assert shares == [0.3, 0.3, 0.2, 0.2]
     assert config.top_ngram == {2: 0.2, 3: 0.18, 4: 0.16}
     assert config.duplicate_ngrams == {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
+
+
+@pytest.mark.parametrize(("between", "what"), [("\n", "line"), ("\n \n", "paragraph")])
+def test_a_share_that_is_the_limit_is_kept_and_one_more_refused(between: str, what: str) -> None:
+    only = {**NO_LINES, "top_ngram": {}, "duplicate_ngrams": {}}
+    for hundredths in range(1, 100):
+        limit, again = hundredths / 100, between.join(["again"] * (hundredths + 1))
+        text = between.join([*different(99 - hundredths), again])
+        assert text.count(between) == 99
+        assert repetition(text, **{**only, f"duplicate_{what}s": limit}) is None, limit
+        found = repetition(f"{text}{between}again", **{**only, f"duplicate_{what}s": limit})
+        assert found == f"gopher-duplicate-{what}s", limit
+
+
+@given(st.integers(1, 10**4), st.integers(1, 10**4), st.sampled_from([1, 10, 10**4, 10**9]))
+def test_shares_are_compared_as_the_decimal_numbers_that_were_written(part: int, whole: int, scale: int) -> None:
+    limit = float(f"{part / 10**4:.4f}")  # part of 10,000
+    assert not over(part * whole * scale, 10**4 * whole * scale, limit)
+    assert not under(part * whole * scale, 10**4 * whole * scale, limit)
+    assert over(part * whole * scale + 1, 10**4 * whole * scale, limit)
+    assert under(part * whole * scale - 1, 10**4 * whole * scale, limit)
 
 
 def ngrams(text: str, **limits: Any) -> str | None:
