@@ -5,6 +5,7 @@ not looked for: as a whole they would be found in what has nothing to do with th
 """
 
 import sys
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,9 @@ from pipeline.errors import DigestError, InputError
 from pipeline.files import atomic_path, file_sha256
 from pipeline.shards import map_index
 from preprocess import nested_json, sources
-from preprocess.config import DecontaminateConfig, TextSource
+from preprocess.clean import clean
+from preprocess.clean.errors import UncleanableError
+from preprocess.config import CleanConfig, DecontaminateConfig, TextSource
 from preprocess.ngrams import Hashes, ngram_hashes
 from preprocess.records import Unit
 from preprocess.sources.compressed import open_stream
@@ -73,17 +76,38 @@ def _texts(file: Unit) -> Iterator[tuple[int, str]]:
             yield from ((0, text) for text in _decoded(stream.read(), ".json" in suffixes, file.path))
 
 
-def write_ngrams(files: list[Unit], n: int, path: Path) -> str:
-    """Write the hashes of all n-grams of the files, and where each is; returns the SHA-256 of what was written.
+def _cleaned(text: str, cleaning: CleanConfig | None, place: str) -> str:
+    """A text as it would be in the corpus, so that it is found there.
 
     Raises:
-        InputError: a file that cannot be read, or no text of n words.
+        InputError: it cannot be cleaned.
+    """
+    try:
+        return clean(text, "plain", cleaning).text
+    except UncleanableError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _hashes(text: str, n: int) -> Hashes:
+    """Of a cleaned text's n-grams, blind to case and to what Unicode calls compatible: ﬁ is fi, Ａ is A."""
+    return ngram_hashes(unicodedata.normalize("NFKC", text), n)
+
+
+def write_ngrams(files: list[Unit], n: int, path: Path, cleaning: CleanConfig | None = None) -> str:
+    """Write the hashes of all n-grams of the files, and where each is; returns the SHA-256 of what was written.
+
+    Args:
+        cleaning: how the corpus is cleaned.
+
+    Raises:
+        InputError: a file that cannot be read or cleaned, or no text of n words.
     """
     hashes, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     short = 0
     for number, file in enumerate(files):
         for line, text in _texts(file):
-            found = ngram_hashes(text, n)
+            place = f"{file.path}:{line}" if line else file.path
+            found = _hashes(_cleaned(text, cleaning, place), n)
             short += not len(found)
             hashes.append(found)
             places.append(np.full(len(found), (number << int(_FILE_SHIFT)) | line, np.uint64))
@@ -121,8 +145,8 @@ class Ngrams:
         self._leading[self.hashes >> self._shift] = True
 
     def first_in(self, text: str, n: int) -> Shared | None:
-        """The first n words of a text that an evaluation text has too."""
-        hashes = ngram_hashes(text, n)
+        """The first n words of a cleaned text that an evaluation text has too."""
+        hashes = _hashes(text, n)
         likely = np.flatnonzero(self._leading[hashes >> self._shift])
         at = np.searchsorted(self.hashes, hashes[likely])
         at[at == len(self.hashes)] = 0

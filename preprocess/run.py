@@ -56,7 +56,8 @@ def make_documents(plan: Plan, options: PipelineOptions) -> None:
     decontaminate = plan.config.filter.decontaminate
     ngrams_sha256 = ""
     if decontaminate:
-        ngrams_sha256 = evaluation.write_ngrams(plan.evaluation, decontaminate.ngram, plan.ngrams)
+        ngram, cleaning = decontaminate.ngram, plan.config.clean
+        ngrams_sha256 = evaluation.write_ngrams(plan.evaluation, ngram, plan.ngrams, cleaning)
     with (
         progress("reading and cleaning", len(plan.units), plan.folders["documents"], "unit-*.json"),
         running(options, plan.work) as pipeline,

@@ -4,6 +4,9 @@ import bz2
 import gzip
 import json
 import random
+import unicodedata
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from pipeline.errors import DigestError, InputError
 from pipeline.files import file_sha256, read_json
 from pipeline.shards import Corpus
 from preprocess import evaluation, stages
-from preprocess.config import DecontaminateConfig
+from preprocess.clean import clean
+from preprocess.config import CleanConfig, DecontaminateConfig
 from preprocess.evaluation import Ngrams, list_files, write_ngrams
 from preprocess.filters import judge
 from preprocess.filters.contamination import Contamination
@@ -71,11 +75,46 @@ def test_fewer_words_and_unrelated_texts_are_never_found(ngrams: Ngrams, seed: i
     assert ngrams.first_in(text, N) is None
 
 
-def contamination(folder: Path, **config: Any) -> Contamination:
+SPELLED = (
+    "Die schöne Müllerin läßt über fünfzig fließende Flüsse, Café, Ὀδυσσεύς, ĲSSEL und 12 Ångström an ½ Tagen in Hội An"
+)
+OTHERWISE: dict[str, Callable[[str], str]] = {
+    **{form: partial(unicodedata.normalize, form) for form in ("NFC", "NFD", "NFKC", "NFKD")},  # type: ignore[arg-type]
+    "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in text),
+    "ligatures": lambda text: text.replace("fl", "ﬂ").replace("fi", "ﬁ"),
+    "upper case": str.upper,
+    "line ends": lambda text: text.replace(" ", "\r\n"),
+    "soft hyphens": lambda text: text.replace("üll", "ü\u00adll").replace("ließ", "li\u200beß"),
+    "byte order mark": lambda text: "\ufeff" + text,
+    "wrong encoding": lambda text: text.encode().decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFKC"])
+@pytest.mark.parametrize("there", OTHERWISE)
+def test_texts_are_the_same_however_they_are_spelled(tmp_path: Path, form: str, there: str) -> None:
+    cleaning = CleanConfig.model_validate({"unicode_form": form})
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "a.txt").write_text(OTHERWISE[there](SPELLED), encoding="utf-8", newline="")
+    sets = contamination(tmp_path / "sets", cleaning)
+    for spell in OTHERWISE.values():
+        text = clean(f"Vorher stand das.\n\n{spell(SPELLED)}\n\nUnd dann dies.", "plain", cleaning).text
+        found = "words 4 to 16 are in a.txt; expected no 13 words in a row of it"
+        assert sets.refuse(text) == ("contaminated", found), spell
+
+
+def test_an_evaluation_text_that_cannot_be_cleaned_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "a.jsonl").write_text(json.dumps("e" + 101 * "\u0300"))
+    with pytest.raises(InputError, match=r"sets/a\.jsonl:1: over 100 combining marks in a row, from character 1 on$"):
+        contamination(tmp_path / "sets")
+
+
+def contamination(folder: Path, cleaning: CleanConfig | None = None, **config: Any) -> Contamination:
     decontaminate = DecontaminateConfig(paths=[str(folder / "*")], **config)
     files = list_files(decontaminate)
     ngrams = folder.with_name("ngrams")
-    write_ngrams(files, decontaminate.ngram, ngrams)
+    write_ngrams(files, decontaminate.ngram, ngrams, cleaning)
     return Contamination(decontaminate, Ngrams(ngrams), files)
 
 
