@@ -19,9 +19,11 @@ def parameters(config: PretrainConfig, vocab_size: int) -> int:
     norm = 2 * width
     attention = 4 * (width * width + width)
     mlp = 2 * width * model.intermediate_size + model.intermediate_size + width
-    embeddings = (vocab_size + model.max_position_embeddings) * width + norm
+    token_types = 2 if model.architecture == "bert" else 0
+    embeddings = (vocab_size + model.max_position_embeddings + token_types) * width + norm * model.embedding_norm
+    last = norm if model.layer_norm == "pre" else 0
     head = width * width + width + norm + vocab_size
-    return embeddings + model.num_hidden_layers * (attention + mlp + 2 * norm) + head
+    return embeddings + model.num_hidden_layers * (attention + mlp + 2 * norm) + last + head
 
 
 def geometry_of(config: PretrainConfig, world_size: int) -> BatchGeometry:
@@ -61,7 +63,8 @@ def show(config: PretrainConfig, world_size: int, device: str) -> None:
     rows = {
         "corpus": f"{config.corpus} ({corpus.digest[:12]}…)",
         "samples": f"{len(train):,} of {config.batch.sequence_length} tokens",
-        "model": f"{parameters(config, corpus.vocab_size):,} parameters, vocabulary {corpus.vocab_size:,}",
+        "model": str(config.model),
+        "parameters": f"{parameters(config, corpus.vocab_size):,}, vocabulary {corpus.vocab_size:,}",
         "batch": str(geometry),
         "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",
         "steps": f"{config.schedule.total_steps:,}, of them {config.schedule.warmup_steps:,} warm-up",

@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 from rich.console import Console
 from torch import Tensor
-from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaForMaskedLM, pipeline
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
 from pipeline import checkpoint
@@ -24,7 +24,8 @@ from pipeline.configfile import load_config
 from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
-from pipeline.model import FIRST_POSITION, MaskedLM
+from pipeline.hugging_face import family_of, table, their_config, token_type_name, token_types
+from pipeline.model import MaskedLM
 from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
@@ -32,60 +33,35 @@ from pipeline.run_folder import RunFolder, check_provenance, identity, versions
 from pipeline.shards import Corpus, Split
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
+KINDS = {"roberta": "RoBERTa", "bert": "BERT"}
 COMPARED = 64  # held-out samples
 TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
 
 
-def to_hugging_face(model: MaskedLM, pad_id: int) -> dict[str, Tensor]:
-    """The weights under the names of `RobertaForMaskedLM`, which counts positions from behind the id of padding."""
+def to_hugging_face(model: MaskedLM, config: ModelConfig, pad_id: int) -> dict[str, Tensor]:
+    """The weights under the names and in the shapes of `transformers`; rows that no model uses are zero."""
     ours = model.state_dict()
-    positions = ours["embeddings.position.weight"]
-    theirs = {
-        "roberta.embeddings.word_embeddings.weight": ours["embeddings.word.weight"],
-        "roberta.embeddings.position_embeddings.weight": torch.cat(
-            [torch.zeros(pad_id + 1, positions.shape[1]), positions[FIRST_POSITION:]]
-        ),
-        "roberta.embeddings.token_type_embeddings.weight": torch.zeros(1, positions.shape[1]),
-        "lm_head.bias": ours["head.bias"],
-    }
-    _copy(ours, "embeddings.norm", theirs, "roberta.embeddings.LayerNorm")
-    _copy(ours, "head.dense", theirs, "lm_head.dense")
-    _copy(ours, "head.norm", theirs, "lm_head.layer_norm")
-    for i in range(len(model.layers)):
-        mine, layer = f"layers.{i}", f"roberta.encoder.layer.{i}"
-        for kind in ("weight", "bias"):
-            query, key, value = ours[f"{mine}.attention.qkv.{kind}"].chunk(3)
-            theirs[f"{layer}.attention.self.query.{kind}"] = query
-            theirs[f"{layer}.attention.self.key.{kind}"] = key
-            theirs[f"{layer}.attention.self.value.{kind}"] = value
-        _copy(ours, f"{mine}.attention.output", theirs, f"{layer}.attention.output.dense")
-        _copy(ours, f"{mine}.attention_norm", theirs, f"{layer}.attention.output.LayerNorm")
-        _copy(ours, f"{mine}.up", theirs, f"{layer}.intermediate.dense")
-        _copy(ours, f"{mine}.down", theirs, f"{layer}.output.dense")
-        _copy(ours, f"{mine}.mlp_norm", theirs, f"{layer}.output.LayerNorm")
+    theirs = {token_type_name(config): torch.zeros(token_types(config), config.hidden_size)}
+    for rows in table(config, len(model.head.bias), pad_id):
+        tensor = theirs[rows.theirs] = torch.zeros(rows.shape)
+        tensor[rows.theirs_first :].copy_(ours[rows.ours][rows.ours_first : rows.ours_first + rows.count])
     return theirs
 
 
-def _copy(ours: dict[str, Tensor], mine: str, theirs: dict[str, Tensor], their: str) -> None:
-    for kind in ("weight", "bias"):
-        theirs[f"{their}.{kind}"] = ours[f"{mine}.{kind}"]
+def build(model: MaskedLM, config: ModelConfig, ids: dict[str, int]) -> PreTrainedModel:
+    """The model of `transformers` that is the same function.
 
-
-def hugging_face_config(config: ModelConfig, vocab_size: int, ids: dict[str, int]) -> RobertaConfig:
-    geometry = config.model_dump(exclude={"position_init", "output_bias_init"})
-    geometry["max_position_embeddings"] += ids["pad"] + 1 - FIRST_POSITION
-    return RobertaConfig(
-        vocab_size=vocab_size,
-        bos_token_id=ids["bos"],
-        pad_token_id=ids["pad"],
-        eos_token_id=ids["eos"],
-        type_vocab_size=1,
-        hidden_act="gelu",
-        tie_word_embeddings=True,
-        architectures=["RobertaForMaskedLM"],
-        dtype="float32",
-        **geometry,
-    )
+    Args:
+        ids: of the special tokens `bos`, `pad` and `eos`.
+    """
+    their = AutoConfig.for_model(family_of(config).model_type, **their_config(config, len(model.head.bias), ids))
+    exported = AutoModelForMaskedLM.from_config(their)
+    assert isinstance(exported, PreTrainedModel)
+    loaded = exported.load_state_dict(to_hugging_face(model, config, ids["pad"]), strict=False)
+    assert not loaded.unexpected_keys
+    assert all(".decoder." in name for name in loaded.missing_keys), "what is tied comes with the others"
+    exported.tie_weights()
+    return exported
 
 
 @torch.no_grad()
@@ -167,15 +143,7 @@ def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
-    exported = RobertaForMaskedLM(hugging_face_config(config.model, corpus.vocab_size, corpus.special_ids))
-    missing = exported.load_state_dict(to_hugging_face(model, corpus.special_ids["pad"]), strict=False)
-    assert not missing.unexpected_keys
-    assert set(missing.missing_keys) <= {
-        "lm_head.decoder.weight",
-        "lm_head.decoder.bias",
-    }
-    exported.tie_weights()
-    exported.save_pretrained(folder)
+    build(model, config.model, corpus.special_ids).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if entry := corpus.manifest["files"].get(f"tokenizer/{name}"):
             shutil.copyfile(verify_file(corpus.folder, f"tokenizer/{name}", entry), folder / name)
@@ -202,19 +170,19 @@ def model_card(config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any])
     return f"""---
 library_name: transformers
 pipeline_tag: fill-mask
-tags: [roberta, masked-lm, kilobatch]
+tags: [{family_of(m).model_type}, masked-lm, kilobatch]
 ---
 
-A RoBERTa encoder ({m.num_hidden_layers} layers, hidden size {m.hidden_size}, {m.num_attention_heads} heads,
-vocabulary {corpus.vocab_size}), pretrained with Kilobatch: {manifest["step"]} steps of
+A {KINDS[m.architecture]} encoder ({m.layer_norm}-LN, {m.num_hidden_layers} layers, hidden size {m.hidden_size},
+{m.num_attention_heads} heads, vocabulary {corpus.vocab_size}), pretrained with Kilobatch: {manifest["step"]} steps of
 {config.batch.train_batch_size} sequences of {config.batch.sequence_length} tokens
 ({manifest["consumed_tokens"]:,} tokens), masking {config.masking.mlm_probability:.0%}.
 
     from transformers import AutoModelForMaskedLM, AutoTokenizer
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
 
-Sequences may have up to {m.max_position_embeddings - 2} tokens; positions behind {config.batch.sequence_length}
-were not trained. Corpus digest `{corpus.digest}`; its
+Sequences may have up to {m.max_position_embeddings - m.first_position} tokens; positions behind
+{config.batch.sequence_length} were not trained. Corpus digest `{corpus.digest}`; its
 dataset card names the sources and their licences. `provenance.json` has the rest.
 """
 

@@ -1,6 +1,7 @@
-"""The encoder: RoBERTa (post-LN, learned positions, GELU) with the head on predicted positions only.
+"""The encoder: RoBERTa or BERT (learned positions, GELU, post-LN or pre-LN), the head on predicted positions only.
 
-The same function as `transformers.RobertaForMaskedLM`, laid out for speed: one projection for query, key and value,
+The same function as `transformers`' `RobertaForMaskedLM`, `BertForMaskedLM`, `RobertaPreLayerNormForMaskedLM` and
+`MegatronBertForMaskedLM` (see `pipeline.hugging_face`), laid out for speed: one projection for query, key and value,
 `scaled_dot_product_attention`, and logits for N predicted tokens instead of all B·T (N ≈ 0.15 · B·T).
 
 Shape suffixes: B batch, T tokens, D hidden, V vocabulary, H heads, N predicted tokens.
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.model_config import ModelConfig
 
-PAD_ID = 1  # RoBERTa's; positions are counted from PAD_ID + 1
-FIRST_POSITION = PAD_ID + 1
+PAD_ID = 1  # RoBERTa's
 
 
 class SelfAttention(nn.Module):
@@ -37,10 +37,11 @@ class SelfAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One post-LN transformer layer."""
+    """One transformer layer: a norm behind each sum (post-LN), or before each branch (pre-LN)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.norm_first = config.layer_norm == "pre"
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
@@ -49,25 +50,40 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
+        if self.norm_first:
+            hidden_BTD = hidden_BTD + self.dropout(self.attention(self.attention_norm(hidden_BTD), mask_B11T))
+            output_BTD: Tensor = hidden_BTD + self.dropout(self.mlp(self.mlp_norm(hidden_BTD)))
+            return output_BTD
         hidden_BTD = self.attention_norm(hidden_BTD + self.dropout(self.attention(hidden_BTD, mask_B11T)))
-        output_BTD: Tensor = self.mlp_norm(hidden_BTD + self.dropout(self.down(F.gelu(self.up(hidden_BTD)))))
+        output_BTD = self.mlp_norm(hidden_BTD + self.dropout(self.mlp(hidden_BTD)))
+        return output_BTD
+
+    def mlp(self, hidden_BTD: Tensor) -> Tensor:
+        output_BTD: Tensor = self.down(F.gelu(self.up(hidden_BTD)))
         return output_BTD
 
 
 class Embeddings(nn.Module):
-    """Word and position embeddings. The Hugging Face model has a type embedding too: one row, zero in the export."""
+    """Word and position embeddings, and BERT's two token types, of which masked language modelling alone uses type 0.
+
+    Hugging Face's RoBERTa has a token type too: one row, zero in the export.
+    """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
+        self.first_position = config.first_position
         self.word = nn.Embedding(vocab_size, config.hidden_size)
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.token_type = nn.Embedding(2, config.hidden_size) if config.architecture == "bert" else None
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:
         # Padding stands at the end only, so counting on over it changes no token's position.
-        positions_TD = self.position.weight[FIRST_POSITION : FIRST_POSITION + input_ids_BT.shape[1]]
-        hidden_BTD: Tensor = self.dropout(self.norm(self.word(input_ids_BT) + positions_TD))
+        added_TD = self.position.weight[self.first_position : self.first_position + input_ids_BT.shape[1]]
+        if self.token_type is not None:
+            added_TD = added_TD + self.token_type.weight[0]
+        hidden_BTD: Tensor = self.dropout(self.norm(self.word(input_ids_BT) + added_TD))
         return hidden_BTD
 
 
@@ -92,17 +108,20 @@ class MaskedLMHead(nn.Module):
 
 
 class MaskedLM(nn.Module):
-    """RoBERTa for masked language modelling.
+    """RoBERTa or BERT for masked language modelling.
 
     Args:
         config: the geometry. vocab_size: V.
         seed: of the initial weights: normal(0, `initializer_range`), zero biases, as published.
+        pad_id: of padding, whose word embedding begins at zero.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 0, pad_id: int = PAD_ID) -> None:
         super().__init__()
         self.embeddings = Embeddings(config, vocab_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        pre = config.layer_norm == "pre"
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if pre else nn.Identity()
         self.head = MaskedLMHead(config, vocab_size)
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
@@ -111,7 +130,7 @@ class MaskedLM(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
-            self.embeddings.word.weight[PAD_ID].zero_()
+            self.embeddings.word.weight[pad_id].zero_()
             if config.position_init == "sinusoidal":
                 self.embeddings.position.weight.copy_(sinusoids(*self.embeddings.position.weight.shape))
                 self.embeddings.position.weight.mul_(config.initializer_range * math.sqrt(2))  # as far spread as normal
@@ -130,6 +149,6 @@ class MaskedLM(nn.Module):
         hidden_BTD = self.embeddings(input_ids_BT)
         for layer in self.layers:
             hidden_BTD = layer(hidden_BTD, mask_B11T)
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, positions_N)
+        hidden_ND = self.norm(hidden_BTD.flatten(0, 1).index_select(0, positions_N))
         logits_NV: Tensor = self.head(hidden_ND, self.embeddings.word.weight)
         return logits_NV

@@ -60,10 +60,11 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _sequence_fits(self) -> "PretrainConfig":
-        if self.batch.sequence_length + 2 > self.model.max_position_embeddings:
+        needed = self.batch.sequence_length + self.model.first_position
+        if needed > self.model.max_position_embeddings:
             raise ValueError(
                 f"batch.sequence_length {self.batch.sequence_length} needs model.max_position_embeddings of at least "
-                f"{self.batch.sequence_length + 2}, found {self.model.max_position_embeddings}"
+                f"{needed}, found {self.model.max_position_embeddings}"
             )
         return self
 

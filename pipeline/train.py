@@ -51,7 +51,8 @@ class Trainer:
         corpus.verify_sizes()
         self.batches = TrainBatches(config.corpus, config, self.geometry)
         self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
-        model = MaskedLM(config.model, corpus.vocab_size, derive("weights", config.seed) % 2**63)
+        seed, pad_id = derive("weights", config.seed) % 2**63, corpus.special_ids["pad"]
+        model = MaskedLM(config.model, corpus.vocab_size, seed, pad_id)
         if config.model.output_bias_init == "unigram":
             model.head.bias.data.copy_(log_frequencies(corpus))
         self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))

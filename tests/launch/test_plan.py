@@ -9,21 +9,33 @@ from launch import plan
 from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, read_json, seal, write_json
+from pipeline.hugging_face import FAMILIES
 from pipeline.model import MaskedLM
 from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from tests.conftest import flip_byte
 
 
+@pytest.mark.parametrize(("architecture", "layer_norm"), sorted(FAMILIES))
 @pytest.mark.parametrize(("layers", "hidden", "heads", "intermediate", "positions", "vocabulary"), [
     (1, 8, 2, 16, 18, 64),
     (3, 12, 3, 20, 34, 101),
     (2, 64, 4, 64, 130, 512),
 ])  # fmt: skip
 def test_parameters_are_counted_as_the_model_has_them(
-    pretrain_yaml: Path, layers: int, hidden: int, heads: int, intermediate: int, positions: int, vocabulary: int
+    pretrain_yaml: Path,
+    architecture: str,
+    layer_norm: str,
+    layers: int,
+    hidden: int,
+    heads: int,
+    intermediate: int,
+    positions: int,
+    vocabulary: int,
 ) -> None:
     geometry = {
+        "architecture": architecture,
+        "layer_norm": layer_norm,
         "num_hidden_layers": layers,
         "hidden_size": hidden,
         "num_attention_heads": heads,
@@ -31,14 +43,20 @@ def test_parameters_are_counted_as_the_model_has_them(
         "max_position_embeddings": positions,
     }
     config = load_config(PretrainConfig, pretrain_yaml, [f"model={json.dumps(geometry)}"])
-    model = MaskedLM(ModelConfig(**geometry), vocabulary)
+    model = MaskedLM(ModelConfig.model_validate(geometry), vocabulary)
     assert plan.parameters(config, vocabulary) == sum(p.numel() for p in model.parameters())
 
 
-def test_roberta_base_has_its_published_size(pretrain_yaml: Path) -> None:
-    """transformers' RobertaForMaskedLM of roberta-base has 124,697,433 parameters, 768 of them the type embedding."""
-    config = load_config(PretrainConfig, pretrain_yaml, ["model={}"])
-    assert plan.parameters(config, 50_265) == 124_697_433 - 768
+@pytest.mark.parametrize(("name", "vocabulary", "theirs"), [
+    ("roberta-base", 50_265, 124_697_433 - 768),
+    ("roberta-large", 50_265, 355_412_057 - 1024),
+    ("bert-base", 30_522, 109_514_298),
+    ("bert-large", 30_522, 335_174_458),
+])  # fmt: skip
+def test_the_published_models_have_their_size(pretrain_yaml: Path, name: str, vocabulary: int, theirs: int) -> None:
+    """Parameters of transformers' RobertaForMaskedLM and BertForMaskedLM; a row of RoBERTa's are the type embedding."""
+    config = load_config(PretrainConfig, pretrain_yaml, [f"model={{name: {name}}}"])
+    assert plan.parameters(config, vocabulary) == theirs
 
 
 def test_a_sound_run_passes_on_any_number_of_ranks(pretrain_yaml: Path) -> None:
@@ -88,6 +106,8 @@ def test_the_plan_shows_the_arithmetic(pretrain_yaml: Path, capsys: pytest.Captu
     for part in (
         "8 sequences a step = 1 a micro-batch × 4 accumulated × 2 rank(s)",
         "tokens a step 128",
+        "model roberta, post-LN, 1 × 8, 2 heads, 16 inside",
+        "parameters 1,424, vocabulary 64",
         "steps 10, of them 1 warm-up",
         "(80 samples)",
         "processes 2 on CPU",

@@ -14,6 +14,8 @@ from pipeline.errors import InputError
 from pipeline.optim_config import ScheduleConfig
 from pipeline.pretrain_config import PretrainConfig
 
+GEOMETRY = ["architecture", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"]
+GEOMETRY += ["max_position_embeddings", "layer_norm_eps"]
 MINIMAL = """\
 corpus: corpus
 output: run
@@ -44,11 +46,38 @@ def test_the_defaults_are_roberta(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("{name: roberta-base}", ("roberta", 12, 768, 12, 3072, 514, 1e-5)),
+        ("{name: roberta-large}", ("roberta", 24, 1024, 16, 4096, 514, 1e-5)),
+        ("{name: bert-base}", ("bert", 12, 768, 12, 3072, 512, 1e-12)),
+        ("{name: bert-large, num_hidden_layers: 6}", ("bert", 6, 1024, 16, 4096, 512, 1e-12)),
+        ("{architecture: bert, layer_norm_eps: 1e-6}", ("bert", 12, 768, 12, 3072, 512, 1e-6)),
+        ("{name: bert-base, max_position_embeddings: 1024}", ("bert", 12, 768, 12, 3072, 1024, 1e-12)),
+    ],
+)
+def test_a_name_stands_for_fields_that_given_ones_override(tmp_path: Path, model: str, found: tuple[Any, ...]) -> None:
+    config = load(tmp_path, f"model={model}")
+    resolved = config.model.model_dump()
+    assert tuple(resolved[key] for key in GEOMETRY) == found
+    assert "name" not in config.recipe()["model"], "a name is not what decides the weights"
+    path = tmp_path / "resolved.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(PretrainConfig, path) == config
+
+
+@pytest.mark.parametrize(
     ("override", "complaint"),
     [
+        ("model.name=roberta-bse", "model.name: found 'roberta-bse'; expected 'roberta-base', 'roberta-large', 'bert-"),
+        ("model.name=7", "model.name: found 7; expected 'roberta-base'"),
+        ("model=7", "model: found 7; expected"),
+        ("model.architecture=[bert]", "model.architecture: found list; expected 'roberta' or 'bert'"),
+        ("model.layer_norm=before", "model.layer_norm: found 'before'; expected 'post' or 'pre'"),
         ("model.num_attention_heads=5", "hidden_size 768 is not a multiple of num_attention_heads 5"),
         ("masking.random_share=0.3", "mask_share 0.8 + random_share 0.3 is over 1"),
         ("batch.sequence_length=513", "needs model.max_position_embeddings of at least 515, found 514"),
+        ("model={name: bert-base, max_position_embeddings: 127}", "max_position_embeddings of at least 128, found 127"),
         ("batch.train_batch_size=0", "batch.train_batch_size: found 0; expected greater than 0"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate: found 0; expected greater than 0"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: found inf; expected a finite number"),
@@ -94,7 +123,8 @@ def test_the_recipe_is_what_decides_the_weights(tmp_path: Path) -> None:
     cadence = "batch.train_micro_batch_size_per_gpu=2 evaluation.samples=9 checkpoint.keep_last=1"
     for same in f"{machine} {cadence}".split():
         assert load(tmp_path, same).recipe() == ours, same
-    model = "seed=1 model.num_hidden_layers=2 masking.mask_share=0.7 batch.sequence_length=64"
+    model = "seed=1 model.architecture=bert model.layer_norm=pre model.num_hidden_layers=2"
+    model += " masking.mask_share=0.7 batch.sequence_length=64"
     for other in f"{model} batch.train_batch_size=16 optimizer.beta2=0.9 schedule.total_steps=9".split():
         assert load(tmp_path, other).recipe() != ours, other
     assert json.loads(json.dumps(ours)) == ours  # it is compared with what a manifest's JSON holds
