@@ -108,6 +108,7 @@ class CleanConfig(Config):
     fix_encoding: bool = True  # "schÃ¶n" becomes "schön"
     headings: Literal["keep", "drop"] = "keep"  # of Wikipedia's articles: a line each
     max_characters: int = Field(default=10_000_000, ge=1)  # as read: it bounds a task; twice Shakespeare's works
+    max_unbroken: int = Field(default=100_000, ge=1)  # characters without white space: a word to a tokenizer
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.files import atomic_path, write_json
 from preprocess import evaluation, sources
-from preprocess.clean import clean
+from preprocess.clean import clean, unbroken
 from preprocess.clean.errors import UncleanableError
 from preprocess.config import CorpusConfig
 from preprocess.dedup import Claim, Loser, content_hash, key_of, losers
@@ -45,6 +45,7 @@ def cleaned(
         return DeadLetter(item.id, "clean", "oversized", what, snippet(item.text), item.meta)
     try:
         text, lost = clean(item.text, item.markup, config.clean, item.wiki)
+        unbroken.check(text, config.clean.max_unbroken)
     except UncleanableError as error:
         return DeadLetter(item.id, "clean", error.rule, str(error), snippet(item.text), item.meta)
     text, cut, refusal = judge(text, item.source, config.filter, contamination)

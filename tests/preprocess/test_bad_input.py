@@ -176,6 +176,27 @@ def test_a_text_over_the_limit_is_refused_before_anything_is_done_with_it(tmp_pa
     assert letter(refused)[2].endswith("characters, expected at most 10000000")
 
 
+@pytest.mark.parametrize("character", ["a", "走", "é"])
+def test_a_run_without_white_space_is_refused_over_its_limit(tmp_path: Path, character: str) -> None:
+    for length, between, refused in ((20, " ", False), (21, " ", True), (20, "\n", False), (21, "\r\n", True)):
+        text = f"{prose(1)}{between}{character * length}{between}{prose(2)}"
+        strict = small_config(tmp_path, tmp_path / "corpus", clean={"max_unbroken": 20})
+        found = cleaned(Document("id", "s", "", text, "plain"), strict, Counter())
+        assert isinstance(found, DeadLetter) == refused, (length, between)
+        if refused:
+            assert letter(found)[1:] == ("unbroken", "21 characters without white space, expected at most 20")
+
+
+def test_an_encoded_file_of_a_million_characters_never_reaches_a_tokenizer(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    with (tmp_path / "raw" / "lines.jsonl").open("a") as file:
+        for length in (1_000_000, 100_001, 100_000):
+            file.write(json.dumps({"text": f"{prose(length)} {'QUJD' * (length // 4)}{'A' * (length % 4)}"}) + "\n")
+    counts = read_json(run(config(tmp_path)) / "manifest.json")["counts"]["sources"]["lines"]
+    assert counts["dead_letters"]["unbroken"] == 2
+    assert counts["kept"] == 8
+
+
 LIMITED = """
 import resource, sys
 from preprocess import nested_json, sources
