@@ -79,26 +79,25 @@ class Engine:
                 "train_micro_batch_size_per_gpu": geometry.micro_batch_size,
                 "gradient_accumulation_steps": geometry.gradient_accumulation_steps,
                 "gradient_clipping": optimizer.max_grad_norm,
+                "timers": {"throughput": {"enabled": False}},  # they wait for the device, twice a micro-batch
             },
         )
 
-    def backward(self, loss_sum: Tensor, predicted_tokens: int) -> None:
+    def backward(self, loss_sum: Tensor, predicted_tokens: Tensor) -> None:
         """Accumulate the gradient of loss_sum ÷ predicted_tokens, the latter counted over all ranks of the whole step.
 
-        DeepSpeed averages over ranks, hence × world size.
+        Both are scalars on the device, and neither is read. DeepSpeed averages over ranks, hence × world size. After
+        the last micro-batch of a step the gradient is reduced and waits for `step`.
         """
-        self.deepspeed.backward(loss_sum * (self.world_size / predicted_tokens), scale_wrt_gas=False)
+        self.deepspeed.backward(loss_sum * (self.world_size / predicted_tokens).to(loss_sum.dtype), scale_wrt_gas=False)
+        if not self.deepspeed.is_gradient_accumulation_boundary():
+            self.deepspeed.step()  # which only counts
 
     def step(self, learning_rate: float) -> None:
-        """Once after each `backward`: DeepSpeed updates the weights after the last of a step."""
+        """Update the weights, once after the last `backward` of a step."""
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         self.deepspeed.step()
-
-    def grad_norm(self) -> float | None:
-        """Norm of the last step's whole gradient; DeepSpeed does not compute it at stage 0."""
-        norm = self.deepspeed.get_global_grad_norm()
-        return None if norm is None else float(norm)
 
     def fragments(self, step: int) -> list[Fragment]:
         """What this rank keeps of each parameter; Adam's missing states are made as after `step` updates."""

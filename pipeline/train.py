@@ -14,15 +14,17 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from pipeline import checkpoint
+from pipeline import checkpoint, gradients
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
-from pipeline.data import Step, TrainBatches, log_frequencies, steps
+from pipeline.data import MicroBatch, Step, TrainBatches, log_frequencies, steps
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, start_processes
 from pipeline.errors import RunError, Stopped, UserError
@@ -35,6 +37,16 @@ from pipeline.optim import learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """What the ranks know together of a step."""
+
+    loss: float  # nats a predicted token
+    grad_norm: float  # of the whole gradient, before clipping
+    predicted_tokens: int
+    stop: bool  # a rank was asked to
 
 
 class Trainer:
@@ -76,23 +88,30 @@ class Trainer:
         checkpoint.load(folder, manifest, self.engine)
         return int(manifest["step"])
 
-    def train_step(self, step: Step) -> tuple[float, int, bool]:
-        """One update: its loss (nats a predicted token), predicted tokens, and whether a rank was asked to stop."""
-        shared = torch.tensor([step.predicted_tokens, self.stop_requested], dtype=torch.float64, device=self.device)
-        dist.all_reduce(shared)
-        predicted, stop = int(shared[0]), bool(shared[1])
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        rate = learning_rate(step.number, self.config.optimizer, self.config.schedule)
+    def loss(self, batch: MicroBatch) -> Tensor:
+        """Σ loss of a micro-batch on the device; its dropout depends on its global index alone."""
+        torch.manual_seed(derive("dropout", self.config.seed, batch.index))
+        logits = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions)
+        return masked_lm_loss(logits, batch.labels)
+
+    def train_step(self, step: Step) -> StepDone:
+        """One update. The device is read once, before it, so that nothing waits for the device in between."""
+
+        def scalar(value: float) -> Tensor:
+            return torch.full((), value, dtype=torch.float64, device=self.device)
+
+        predicted, loss_sum = scalar(step.predicted_tokens), scalar(0)
+        dist.all_reduce(predicted)
         for batch in step.micro_batches:
-            batch = batch.to(self.device)
-            torch.manual_seed(derive("dropout", self.config.seed, batch.index))
-            logits = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions)
-            loss = masked_lm_loss(logits, batch.labels)
-            self.engine.backward(loss, max(predicted, 1))  # without predicted tokens the gradient is zero, not 0 ÷ 0
-            self.engine.step(rate)
+            loss = self.loss(batch.to(self.device))
+            self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
             loss_sum += loss.detach()
-        dist.all_reduce(loss_sum)
-        return float(loss_sum) / max(predicted, 1), predicted, stop
+        square = gradients.squared_norm(gradients.held(self.engine), self.device)
+        totals = torch.stack([loss_sum, square, scalar(self.stop_requested)])
+        dist.all_reduce(totals)
+        total, square_of_norm, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
+        self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
+        return StepDone(total / max(tokens, 1), math.sqrt(square_of_norm), int(tokens), bool(stop))
 
     def consumed(self, steps: int) -> dict[str, int]:
         """Megatron's counters after so many steps."""
@@ -130,21 +149,20 @@ def train(trainer: Trainer) -> None:
     try:
         for step in steps(trainer.batches, trainer.rank, first, last, config.loader_workers):
             begin = time.perf_counter()
-            loss, predicted, stop = trainer.train_step(step)
+            result = trainer.train_step(step)
             done = step.number + 1
-            grad_norm = trainer.engine.grad_norm()
-            check_finite(done, {"loss": loss, "gradient norm": grad_norm})
+            check_finite(done, {"loss": result.loss, "gradient norm": result.grad_norm})
             tokens = geometry.train_batch_size * config.batch.sequence_length
             metrics.train(done, {
-                "loss": loss,
+                "loss": result.loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
-                "grad_norm": grad_norm,
-                "predicted_tokens": predicted,
+                "grad_norm": result.grad_norm,
+                "predicted_tokens": result.predicted_tokens,
                 "tokens_per_second": tokens / (time.perf_counter() - begin),
                 "peak_memory_bytes": peak_memory(trainer.device),
                 **trainer.consumed(done),
             })  # fmt: skip
-            stop = (stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
+            stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
             if done % config.evaluation.every_steps == 0 or done == last:
                 evaluate(done)
             if done % config.checkpoint.every_steps == 0 or done == last or stop:
@@ -156,14 +174,14 @@ def train(trainer: Trainer) -> None:
         metrics.close()
 
 
-def check_finite(step: int, values: dict[str, float | None]) -> None:
+def check_finite(step: int, values: dict[str, float]) -> None:
     """Stop before anything is saved; every rank sees the same values.
 
     Raises:
         RunError: names the first one that is no finite number.
     """
     for name, value in values.items():
-        if value is not None and not math.isfinite(value):
+        if not math.isfinite(value):
             raise RunError(
                 f"step {step}: the {name} is {value}: the run has diverged and nothing was saved of it;"
                 " lower optimizer.learning_rate, or set optimizer.max_grad_norm"

@@ -14,6 +14,6 @@ if __name__ == "__main__":
     trainer = Trainer(load_config(PretrainConfig, Path(sys.argv[1])), device)
     trainer.engine.model.train()
     for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
-        loss, predicted, _ = trainer.train_step(step)
-        print(f"{loss!r} {predicted}", flush=True)
+        done = trainer.train_step(step)
+        print(f"{done.loss!r} {done.grad_norm!r}", flush=True)
     trainer.save(1)

@@ -43,7 +43,10 @@ def ours(config: Path, world_size: int, stage: int, overrides: list[str]) -> tup
         moment = torch.empty(torch.Size(shape).numel())
         pieces.read_into("exp_avg", name, 0, moment)
         gradients[name], weights[name] = moment.view(shape) / (1 - loaded.optimizer.beta1), pieces.whole(name)
-    return gradients, weights, float(printed.splitlines()[-1].split()[0])
+    loss, norm = map(float, printed.splitlines()[-1].split())
+    whole = torch.cat([gradient.flatten() for gradient in gradients.values()])
+    assert norm == pytest.approx(float(torch.linalg.vector_norm(whole)), rel=1e-5)  # the loop's own, at every stage
+    return gradients, weights, loss
 
 
 def plain(path: Path, overrides: list[str], mean_of_means: bool = False) -> tuple[Tensors, Tensors, float]:
