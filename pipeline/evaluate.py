@@ -10,7 +10,6 @@ import torch.distributed as dist
 from pipeline.data import collate, masker_for
 from pipeline.keyed import derive
 from pipeline.model import MaskedLM
-from pipeline.objectives import masked_lm_loss
 from pipeline.order import Order
 from pipeline.pretrain_config import EvaluationConfig, MaskingConfig
 from pipeline.shards import Corpus
@@ -42,8 +41,8 @@ class HeldOut:
             samples = self.order[positions]
             (batch,) = collate(self.split, self.masker, [begin], samples, samples)
             batch = batch.to(device)
-            logits = model(batch.input_ids, batch.attention_mask, batch.positions)
-            total += torch.stack([masked_lm_loss(logits, batch.labels).double(), total.new_tensor(len(batch.labels))])
+            loss = model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels)
+            total += torch.stack([loss.double(), total.new_tensor(len(batch.labels))])
         if world_size > 1:
             dist.all_reduce(total)
         model.train(was_training)

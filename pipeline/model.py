@@ -8,12 +8,16 @@ Shape suffixes: B batch, T tokens, D hidden, V vocabulary, H heads, N predicted 
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.model_config import ModelConfig
+from pipeline.objectives import Projection, masked_lm_loss, token_losses
+
+Reduction = Literal["sum", "none"]
 
 PAD_ID = 1  # RoBERTa's
 
@@ -103,8 +107,14 @@ class MaskedLMHead(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def forward(self, hidden_ND: Tensor, word_embeddings_VD: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(hidden_ND))), word_embeddings_VD, self.bias)
+    def forward(
+        self, hidden_ND: Tensor, word_embeddings_VD: Tensor, labels_N: Tensor | None, reduction: Reduction
+    ) -> Tensor:
+        hidden_ND = self.norm(F.gelu(self.dense(hidden_ND)))
+        if labels_N is None:
+            return F.linear(hidden_ND, word_embeddings_VD, self.bias)
+        projection = Projection(word_embeddings_VD, self.bias)
+        return (masked_lm_loss if reduction == "sum" else token_losses)(hidden_ND, projection, labels_N)
 
 
 class MaskedLM(nn.Module):
@@ -135,20 +145,28 @@ class MaskedLM(nn.Module):
                 self.embeddings.position.weight.copy_(sinusoids(*self.embeddings.position.weight.shape))
                 self.embeddings.position.weight.mul_(config.initializer_range * math.sqrt(2))  # as far spread as normal
 
-    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None, positions_N: Tensor) -> Tensor:
-        """Logits of the predicted positions.
+    def forward(
+        self,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor | None,
+        positions_N: Tensor,
+        labels_N: Tensor | None = None,
+        reduction: Reduction = "sum",
+    ) -> Tensor:
+        """The loss of the predicted positions, or without labels their logits.
 
         Args:
             input_ids_BT: int32 or int64. attention_mask_BT: bool, True on tokens; None when nothing is padded.
-            positions_N: flat indices into B·T.
+            positions_N: flat indices into B·T. labels_N: int64 ids there.
+            reduction: `sum`, or `none` for each token's loss, which has no gradient.
 
         Returns:
-            (N, V) logits.
+            Without labels (N, V) logits; else in nats and fp32 the loss, () or (N,).
         """
         mask_B11T = None if attention_mask_BT is None else attention_mask_BT[:, None, None, :]
         hidden_BTD = self.embeddings(input_ids_BT)
         for layer in self.layers:
             hidden_BTD = layer(hidden_BTD, mask_B11T)
         hidden_ND = self.norm(hidden_BTD.flatten(0, 1).index_select(0, positions_N))
-        logits_NV: Tensor = self.head(hidden_ND, self.embeddings.word.weight)
-        return logits_NV
+        output: Tensor = self.head(hidden_ND, self.embeddings.word.weight, labels_N, reduction)
+        return output

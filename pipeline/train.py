@@ -32,7 +32,6 @@ from pipeline.evaluate import HeldOut
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
 from pipeline.model import MaskedLM
-from pipeline.objectives import masked_lm_loss
 from pipeline.optim import learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
@@ -91,8 +90,8 @@ class Trainer:
     def loss(self, batch: MicroBatch) -> Tensor:
         """Σ loss of a micro-batch on the device; its dropout depends on its global index alone."""
         torch.manual_seed(derive("dropout", self.config.seed, batch.index))
-        logits = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions)
-        return masked_lm_loss(logits, batch.labels)
+        loss: Tensor = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions, batch.labels)
+        return loss
 
     def train_step(self, step: Step) -> StepDone:
         """One update. The device is read once, before it, so that nothing waits for the device in between."""

@@ -15,7 +15,6 @@ from pipeline.configfile import load_config
 from pipeline.data import TrainBatches
 from pipeline.keyed import derive
 from pipeline.model import MaskedLM
-from pipeline.objectives import masked_lm_loss
 from pipeline.optim import adamw, learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, verify_checkpoint
@@ -57,7 +56,8 @@ def plain(path: Path, overrides: list[str], mean_of_means: bool = False) -> tupl
     model = MaskedLM(config.model, Corpus(config.corpus).vocab_size, derive("weights", config.seed) % 2**63).train()
     losses, tokens = [], 0
     for batch in batches[range(size if mean_of_means else 1)]:
-        loss = masked_lm_loss(model(batch.input_ids, batch.attention_mask, batch.positions), batch.labels)
+        logits = model(batch.input_ids, batch.attention_mask, batch.positions)
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
         losses.append(loss / max(1, len(batch.labels)) if mean_of_means else loss)
         tokens += len(batch.labels)
     loss = torch.stack(losses).mean() if mean_of_means else losses[0] / tokens

@@ -8,7 +8,6 @@ from pipeline.export import build
 from pipeline.hugging_face import FAMILIES
 from pipeline.model import PAD_ID, MaskedLM
 from pipeline.model_config import ModelConfig
-from pipeline.objectives import masked_lm_loss
 
 VOCABULARY, BATCH, TOKENS = 97, 3, 12
 IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
@@ -67,7 +66,7 @@ def test_logits_and_gradients_are_those_of_hugging_face(
     expected = theirs(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[positions]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     labels = torch.arange(len(positions)) % VOCABULARY
-    masked_lm_loss(logits, labels).backward()
+    ours(ids, mask, positions, labels).backward()
     torch.nn.functional.cross_entropy(expected, labels, reduction="sum").backward()
     word = theirs.get_input_embeddings().weight.grad
     (query,) = (p.grad for name, p in theirs.named_parameters() if name.endswith("layer.0.attention.self.query.weight"))
@@ -110,7 +109,7 @@ def test_what_stands_in_the_padding_changes_nothing(
 def test_a_batch_without_predicted_tokens_has_no_loss(models: tuple[MaskedLM, PreTrainedModel]) -> None:
     ours, _ = models
     none = torch.zeros(0, dtype=torch.long)
-    loss = masked_lm_loss(ours(torch.full((1, 4), 7), None, none), none)
+    loss = ours(torch.full((1, 4), 7), None, none, none)
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in ours.parameters())
