@@ -43,6 +43,8 @@ class Metrics:
         """The counters of a finished step (from 1)."""
         self._write({"event": "train", "step": step, **values})
         text = f"loss {values['loss']:.4f}  {values['tokens_per_second']:,.0f} tokens/s"
+        if values["mfu"] is not None:
+            text += f"  {100 * values['mfu']:.1f} % MFU"
         if self.bar:
             self.bar.update(self.task, completed=step, description=text)
         elif step % self.every == 0 or step == self.last:

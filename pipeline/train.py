@@ -10,7 +10,6 @@ count has to be restored to go on.
 """
 
 import math
-import resource
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from torch import Tensor
 from pipeline import checkpoint, gradients
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
+from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, log_frequencies, steps
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, start_processes
@@ -36,6 +36,7 @@ from pipeline.optim import learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
+from pipeline.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class StepDone:
     loss: float  # nats a predicted token
     grad_norm: float  # of the whole gradient, before clipping
     predicted_tokens: int
+    waited: float  # seconds for data, of the mean rank
     stop: bool  # a rank was asked to
 
 
@@ -67,6 +69,9 @@ class Trainer:
         if config.model.output_bias_init == "unigram":
             model.head.bias.data.copy_(log_frequencies(corpus))
         self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))
+        dtype = next(model.parameters()).dtype
+        self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
+        self.watch = Stopwatch()
         self.stamp = stamp(config, corpus)
         self.stop_requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -101,24 +106,21 @@ class Trainer:
 
         predicted, loss_sum = scalar(step.predicted_tokens), scalar(0)
         dist.all_reduce(predicted)
-        for batch in step.micro_batches:
+        for batch in self.watch.waiting(step.micro_batches):
             loss = self.loss(batch.to(self.device))
             self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
             loss_sum += loss.detach()
         square = gradients.squared_norm(gradients.held(self.engine), self.device)
-        totals = torch.stack([loss_sum, square, scalar(self.stop_requested)])
+        totals = torch.stack([loss_sum, square, scalar(self.watch.waited), scalar(self.stop_requested)])
         dist.all_reduce(totals)
-        total, square_of_norm, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
+        total, squares, waited, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
         self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
-        return StepDone(total / max(tokens, 1), math.sqrt(square_of_norm), int(tokens), bool(stop))
-
-    def consumed(self, steps: int) -> dict[str, int]:
-        """Megatron's counters after so many steps."""
-        samples = steps * self.geometry.train_batch_size
-        return {"consumed_samples": samples, "consumed_tokens": samples * self.config.batch.sequence_length}
+        return StepDone(
+            total / max(tokens, 1), math.sqrt(squares), int(tokens), waited / self.world_size, stop=bool(stop)
+        )
 
     def save(self, step: int) -> None:
-        checkpoint.save(self.run, self.engine, step, {**self.stamp, **self.consumed(step)})
+        checkpoint.save(self.run, self.engine, step, {**self.stamp, **self.counters.consumed(step)})
         if self.rank == 0:
             self.run.prune(self.config.checkpoint.keep_last)
 
@@ -146,26 +148,25 @@ def train(trainer: Trainer) -> None:
     if first == 0:
         evaluate(0)
     try:
-        for step in steps(trainer.batches, trainer.rank, first, last, config.loader_workers):
-            begin = time.perf_counter()
+        trainer.watch.restart()
+        for step in trainer.watch.waiting(steps(trainer.batches, trainer.rank, first, last, config.loader_workers)):
             result = trainer.train_step(step)
             done = step.number + 1
             check_finite(done, {"loss": result.loss, "gradient norm": result.grad_norm})
-            tokens = geometry.train_batch_size * config.batch.sequence_length
             metrics.train(done, {
                 "loss": result.loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
                 "grad_norm": result.grad_norm,
                 "predicted_tokens": result.predicted_tokens,
-                "tokens_per_second": tokens / (time.perf_counter() - begin),
-                "peak_memory_bytes": peak_memory(trainer.device),
-                **trainer.consumed(done),
+                **trainer.counters.speed(result.predicted_tokens, trainer.watch.lap(), result.waited),
+                **trainer.counters.consumed(done),
             })  # fmt: skip
             stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
             if done % config.evaluation.every_steps == 0 or done == last:
                 evaluate(done)
             if done % config.checkpoint.every_steps == 0 or done == last or stop:
                 trainer.save(done)
+            trainer.watch.restart()
             if stop:
                 saved = trainer.run.checkpoint(done)
                 raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
@@ -185,13 +186,6 @@ def check_finite(step: int, values: dict[str, float]) -> None:
                 f"step {step}: the {name} is {value}: the run has diverged and nothing was saved of it;"
                 " lower optimizer.learning_rate, or set optimizer.max_grad_norm"
             )
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes this rank has held: of the GPU where there is one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(config_path: Path) -> int:

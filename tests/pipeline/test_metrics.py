@@ -9,7 +9,7 @@ import pytest
 from pipeline.metrics import Metrics
 from pipeline.run_folder import RunFolder
 
-VALUES = {"loss": 2.5, "tokens_per_second": 1234.5}
+VALUES = {"loss": 2.5, "tokens_per_second": 1234.5, "mfu": None}
 
 
 def lines_of(run: RunFolder) -> list[dict[str, Any]]:
@@ -39,13 +39,14 @@ def test_a_resumed_run_appends(tmp_path: Path) -> None:
 def test_a_log_gets_a_line_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal: every twentieth part of the run and the last step, not each of a million steps."""
     metrics = Metrics(RunFolder(tmp_path), 0, 101)
-    for step in range(1, 102):
+    for step in range(1, 101):
         metrics.train(step, VALUES)
+    metrics.train(101, {**VALUES, "mfu": 0.4567})
     metrics.close()
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 21
     assert printed[0] == "step 5/101  loss 2.5000  1,234 tokens/s"
-    assert printed[-1].startswith("step 101/101 ")
+    assert printed[-1] == "step 101/101  loss 2.5000  1,234 tokens/s  45.7 % MFU"
 
 
 def test_messages_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
