@@ -107,9 +107,10 @@ def unmakeable(output: Path, error: Exception) -> InputError:
 
 @contextmanager
 def work_folder(output: Path) -> Iterator[Path]:
-    """An empty hidden folder beside `output`, to publish a part of; one command at a time holds it.
+    """An empty folder inside a hidden one beside `output`, to publish a part of; one command at a time holds that.
 
-    It is removed at the end; what a killed command left in it is removed at the beginning.
+    It is removed at the end; what a killed command left is removed at the beginning. Its path is another each time: a
+    task of a killed command that goes on, in the worker of a cluster, finds nothing of the next one's.
 
     Raises:
         InputError: another process holds it, or it cannot be made.
@@ -128,7 +129,9 @@ def work_folder(output: Path) -> Iterator[Path]:
         _empty(work)
         shutil.rmtree(_gone(work), ignore_errors=True)
         try:
-            yield work
+            mine = work / secrets.token_hex(8)
+            mine.mkdir()
+            yield mine
         finally:
             _remove(work)
     finally:
@@ -141,13 +144,12 @@ def _gone(work: Path) -> Path:
 
 def _remove(work: Path) -> None:
     """Delete a folder into which a task on another machine, whose run was stopped, may be about to write."""
-    work.rename(_gone(work))
-    shutil.rmtree(_gone(work))
+    shutil.rmtree(work.replace(_gone(work)))
 
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        _remove(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def check_writable(output: Path) -> None:

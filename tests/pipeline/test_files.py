@@ -113,7 +113,7 @@ def test_a_work_folder_is_empty_locked_and_removed(tmp_path: Path) -> None:
     left = tmp_path / f"{files.TEMPORARY}model"
     (left / "half").mkdir(parents=True)
     with files.work_folder(tmp_path / "model") as work:
-        assert (work, list(work.iterdir())) == (left, []), "what a killed command left is gone"
+        assert (work.parent, list(left.iterdir()), list(work.iterdir())) == (left, [work], []), "what was left is gone"
         with (
             pytest.raises(InputError, match="another run is writing it now"),
             files.work_folder(tmp_path / "model"),
@@ -124,6 +124,8 @@ def test_a_work_folder_is_empty_locked_and_removed(tmp_path: Path) -> None:
         (work / "part").mkdir()
         files.publish_folder(work / "part", tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with files.work_folder(tmp_path / "again") as next_one:
+        assert next_one != work
     with pytest.raises(BlockingIOError), files.work_folder(tmp_path / "again"):
         raise BlockingIOError  # the body's errors are its own
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -255,7 +255,7 @@ def test_killed_run_leaves_nothing_to_read_and_the_next_one_succeeds(corpus: Pat
     process = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json()], stderr=subprocess.DEVNULL)
     work = tmp_path / f"{TEMPORARY}corpus"
     stages = tmp_path / "corpus.stages"
-    while not list(stages.glob(f"{TEMPORARY}documents-*/documents/unit-0000[3-9].json")):
+    while not list(stages.glob(f"{TEMPORARY}documents-*/*/documents/unit-0000[3-9].json")):
         assert process.poll() is None
         time.sleep(0.01)
     with pytest.raises(InputError, match="another run is writing it now"):
@@ -281,7 +281,7 @@ def test_interrupted_run_removes_what_it_made_and_says_one_line(raw: Path, tmp_p
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
-    while not list(tmp_path.glob(f"corpus.stages/{TEMPORARY}documents-*/documents/unit-0000[1-9].json")):
+    while not list(tmp_path.glob(f"corpus.stages/{TEMPORARY}documents-*/*/documents/unit-0000[1-9].json")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(number)

@@ -97,7 +97,7 @@ def test_same_bytes(raw: Path, expected: str, tmp_path: Path, name: str, monkeyp
 
 
 def test_same_bytes_when_a_dask_worker_is_killed_half_way(raw: Path, expected: str, tmp_path: Path) -> None:
-    units = f"corpus.stages/{TEMPORARY}documents-*/documents/unit-*.json"
+    units = f"corpus.stages/{TEMPORARY}documents-*/*/documents/unit-*.json"
     with cluster(tmp_path, 2) as (options, workers), ThreadPoolExecutor(1) as pool:
         arguments = command(config(raw, tmp_path / "corpus"), tmp_path, options)
         started = pool.submit(subprocess.run, arguments, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def test_a_signal_while_workers_run(tmp_path: Path, runner: str, number: int) ->
             command(config, tmp_path, options), stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         stages = tmp_path / "made" / "corpus.stages"
-        while not list(stages.glob(f"{TEMPORARY}tokens-*/tokens/unit-*.json")):
+        while not list(stages.glob(f"{TEMPORARY}tokens-*/*/tokens/unit-*.json")):
             assert started.poll() is None, started.stderr and started.stderr.read()
             time.sleep(0.005)
         processes = psutil.Process(started.pid).children(recursive=True)

@@ -136,7 +136,7 @@ def test_after_a_kill_finished_stages_are_found_and_nothing_else(
     (tmp_path / "config.yaml").write_text(config.model_dump_json())  # JSON is YAML
     command = [sys.executable, "-m", "launch.cli", "preprocess", str(tmp_path / "config.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob(f"corpus.stages/{TEMPORARY}tokenizer-*/tokenizer/unit-*.parquet")):
+    while not list(tmp_path.glob(f"corpus.stages/{TEMPORARY}tokenizer-*/*/tokenizer/unit-*.parquet")):
         assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_two_runs_do_not_make_the_same_stage_at_once(raw: Path, tmp_path: Path) 
     (tmp_path / "config.yaml").write_text(config.model_dump_json())
     command = [sys.executable, "-m", "launch.cli", "preprocess", str(tmp_path / "config.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob(f"stages/{TEMPORARY}documents-*/documents/unit-*.json")):
+    while not list(tmp_path.glob(f"stages/{TEMPORARY}documents-*/*/documents/unit-*.json")):
         assert process.poll() is None
         time.sleep(0.005)
     with pytest.raises(InputError, match="another run is writing it now"):
