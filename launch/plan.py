@@ -7,6 +7,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.files import MANIFEST, check_writable
+from pipeline.model_folder import ModelFolder, check_start
 from pipeline.order import Order
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder
@@ -45,6 +46,7 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
     corpus.check_packed(config.batch.sequence_length, SENTENCES)
     corpus.verify()
     corpus.split("valid", config.batch.sequence_length)
+    check_start(config.model, corpus)
     if config.stop_at_step is not None and config.stop_at_step > config.schedule.total_steps:
         raise InputError(
             f"stop_at_step: {config.stop_at_step} is behind schedule.total_steps {config.schedule.total_steps}"
@@ -64,6 +66,7 @@ def show(config: PretrainConfig, world_size: int, device: str) -> None:
         "corpus": f"{config.corpus} ({corpus.digest[:12]}…)",
         "samples": f"{len(train):,} of {config.batch.sequence_length} tokens",
         "model": str(config.model),
+        "weights": f"of {ModelFolder(start.folder)}" if (start := config.model.init_from) else "random",
         "parameters": f"{parameters(config, corpus.vocab_size):,}, vocabulary {corpus.vocab_size:,}",
         "batch": str(geometry),
         "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.errors import DigestError, InputError
+from pipeline.errors import InputError
 from pipeline.files import (
     describe_files,
     digest_of,
@@ -25,8 +25,9 @@ from pipeline.files import (
 )
 from pipeline.finetune_config import FinetuneConfig
 from pipeline.finetune_data import Label, classes, count_both
+from pipeline.model_folder import PROVENANCE, verify_provenance
 
-PROVENANCE, SCORES = "provenance.json", "scores.json"
+SCORES = "scores.json"
 PACKAGES = ("kilobatch", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 
 
@@ -39,16 +40,7 @@ def _check_model(folder: Path) -> dict[str, Any] | None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; model: expected a folder that `kilobatch export` wrote")
-    if not (folder / PROVENANCE).is_file():
-        return None
-    provenance = read_json(folder / PROVENANCE)
-    expected = provenance.get("tokenizer", {}).get("fingerprint")
-    found = file_sha256(folder / "tokenizer.json")
-    if expected is not None and expected != found:
-        raise DigestError(f"{folder / 'tokenizer.json'}: SHA-256 {found}, {folder / PROVENANCE} names {expected}")
-    for name, entry in provenance.get("files", {}).items():
-        verify_file(folder, name, entry)
-    return provenance
+    return verify_provenance(folder)
 
 
 def _recipe(config: FinetuneConfig) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.model_config import ModelConfig
+from pipeline.model_config import FIRST_POSITION, ModelConfig
 
-OURS_ALONE = {"name", "architecture", "layer_norm", "position_init", "output_bias_init"}
+OURS_ALONE = {"name", "architecture", "layer_norm", "init_from", "position_init", "output_bias_init"}
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def token_type_name(config: ModelConfig) -> str:
     return f"{family_of(config).prefix}embeddings.token_type_embeddings.weight"
 
 
-def positions_before(config: ModelConfig, pad_id: int) -> int:
+def positions_before(architecture: str, pad_id: int) -> int:
     """How many more rows their position embeddings have than ours: RoBERTa's count from behind the id of padding."""
-    return pad_id + 1 - config.first_position if config.architecture == "roberta" else 0
+    return pad_id + 1 - FIRST_POSITION[architecture] if architecture == "roberta" else 0
 
 
 def table(config: ModelConfig, vocab_size: int, pad_id: int) -> Iterator[Rows]:
@@ -109,7 +109,7 @@ def table(config: ModelConfig, vocab_size: int, pad_id: int) -> Iterator[Rows]:
 
     embeddings = f"{family.prefix}embeddings"
     yield Rows("embeddings.word.weight", f"{embeddings}.word_embeddings.weight", (vocab_size, width), vocab_size)
-    first, before = config.first_position, positions_before(config, pad_id)
+    first, before = config.first_position, positions_before(config.architecture, pad_id)
     positions = config.max_position_embeddings
     yield Rows(
         "embeddings.position.weight",
@@ -143,7 +143,7 @@ def their_config(config: ModelConfig, vocab_size: int, ids: dict[str, int]) -> d
         ids: of the special tokens `bos`, `pad` and `eos`.
     """
     geometry = config.model_dump(exclude=OURS_ALONE)
-    geometry["max_position_embeddings"] += positions_before(config, ids["pad"])
+    geometry["max_position_embeddings"] += positions_before(config.architecture, ids["pad"])
     return {
         **geometry,
         "vocab_size": vocab_size,

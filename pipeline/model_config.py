@@ -1,6 +1,7 @@
 """What a model is: its geometry and how it begins, in the terms of `transformers.RobertaConfig`. No torch."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +21,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "roberta": {"max_position_embeddings": 514, "layer_norm_eps": 1e-5},
     "bert": {"max_position_embeddings": 512, "layer_norm_eps": 1e-12},
 }
+FIRST_POSITION = {"roberta": 2, "bert": 0}  # the row of the position embeddings that a sequence's first token takes
+
+
+def named(given: dict[str, Any]) -> dict[str, Any]:
+    """A model's fields with its name, if that is one, replaced by what it stands for; given fields go before."""
+    name = given.get("name")
+    if not isinstance(name, str) or name not in PUBLISHED:
+        return given  # validation says what is wrong with it
+    return {**PUBLISHED[name], **{key: value for key, value in given.items() if key != "name"}}
+
+
+class StartConfig(Config):
+    """A Hugging Face model to go on from. A path stands for it in a configuration, and is resolved to this."""
+
+    folder: Path
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the weights' files: what decides a run, not the place
 
 
 class ModelConfig(Config):
@@ -43,6 +60,7 @@ class ModelConfig(Config):
     attention_probs_dropout_prob: Share = 0.1
     layer_norm_eps: float = 1e-5  # `bert`: 1e-12 unless given
     initializer_range: float = 0.02
+    init_from: StartConfig | None = None  # the folder of a Hugging Face model, whose geometry is then this one's
     # how the learned positions begin: `normal` as published; `sinusoidal` leaves the unigram plateau in a tenth of the
     # tokens where these are few, since a neighbour is then the same rotation everywhere
     position_init: Literal["normal", "sinusoidal"] = "normal"
@@ -55,9 +73,7 @@ class ModelConfig(Config):
     def _resolve(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given  # the next validation says what is wrong with it
-        name = given.get("name")
-        if isinstance(name, str) and name in PUBLISHED:
-            given = {**PUBLISHED[name], **{key: value for key, value in given.items() if key != "name"}}
+        given = named(given)
         architecture = given.get("architecture")
         defaults = DEFAULTS.get(architecture, {}) if isinstance(architecture, str) else {}
         return {**defaults, **given}
@@ -70,6 +86,12 @@ class ModelConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _positions_begin_once(self) -> "ModelConfig":
+        if self.init_from and self.position_init != "normal":
+            raise ValueError(f"position_init {self.position_init} is for fresh weights; init_from brings its positions")
+        return self
+
     def __str__(self) -> str:
         return (
             f"{self.architecture}, {self.layer_norm}-LN, {self.num_hidden_layers} × {self.hidden_size}, "
@@ -78,8 +100,8 @@ class ModelConfig(Config):
 
     @property
     def first_position(self) -> int:
-        """The row of the position embeddings that a sequence's first token takes: RoBERTa's first two are not used."""
-        return 2 if self.architecture == "roberta" else 0
+        """The row of the position embeddings that a sequence's first token takes: RoBERTa does not use two."""
+        return FIRST_POSITION[self.architecture]
 
     @property
     def embedding_norm(self) -> bool:

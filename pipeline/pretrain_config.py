@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.configfile import Config, Positive, Share
 from pipeline.model_config import ModelConfig
+from pipeline.model_folder import resolve_start
 from pipeline.optim_config import OptimizerConfig, ScheduleConfig
 
 
@@ -58,6 +59,11 @@ class PretrainConfig(Config):
     cpu_ranks: Positive = 1  # processes where no GPU is found; with GPUs there is one for each
     loader_workers: Annotated[int, Field(ge=0)] = 1
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _start(cls, model: Any) -> Any:
+        return resolve_start(model) if isinstance(model, dict) else model
+
     @model_validator(mode="after")
     def _sequence_fits(self) -> "PretrainConfig":
         needed = self.batch.sequence_length + self.model.first_position
@@ -75,4 +81,6 @@ class PretrainConfig(Config):
         """
         resolved = self.model_dump(mode="json")
         resolved["batch"].pop("train_micro_batch_size_per_gpu")
+        if self.model.init_from:
+            resolved["model"]["init_from"] = self.model.init_from.sha256  # wherever it lies
         return {key: resolved[key] for key in ("seed", "model", "batch", "masking", "optimizer", "schedule")}

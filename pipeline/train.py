@@ -24,14 +24,14 @@ from pipeline import checkpoint, gradients
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
 from pipeline.counters import Counters
-from pipeline.data import MicroBatch, Step, TrainBatches, log_frequencies, steps
+from pipeline.data import MicroBatch, Step, TrainBatches, steps
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
+from pipeline.initial import initial_model, load_start
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
-from pipeline.model import MaskedLM
 from pipeline.optim import learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
@@ -64,10 +64,11 @@ class Trainer:
         corpus.verify_sizes()
         self.batches = TrainBatches(config.corpus, config, self.geometry)
         self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
-        seed, pad_id = derive("weights", config.seed) % 2**63, corpus.special_ids["pad"]
-        model = MaskedLM(config.model, corpus.vocab_size, seed, pad_id)
-        if config.model.output_bias_init == "unigram":
-            model.head.bias.data.copy_(log_frequencies(corpus))
+        model = initial_model(config, corpus)
+        if config.model.init_from and not self.run.steps():  # else a checkpoint's weights follow
+            said = load_start(model, config.model)
+            if self.rank == 0:
+                print(said, flush=True)
         self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))
         dtype = next(model.parameters()).dtype
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)

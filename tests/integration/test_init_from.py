@@ -1,0 +1,47 @@
+"""A run that goes on from a Hugging Face model: its first loss is that model's, and it knows whose weights began."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.configfile import load_config
+from pipeline.errors import InputError
+from pipeline.evaluate import HeldOut
+from pipeline.initial import initial_model, load_start
+from pipeline.pretrain_config import PretrainConfig
+from pipeline.run_folder import RunFolder, check_provenance, identity, verify_checkpoint
+from pipeline.shards import Corpus
+from tests.conftest import flip_byte
+from tests.ranks import pretrain, run_ranks
+from tests.their_models import their_model
+
+
+def test_a_run_goes_on_from_a_model_and_needs_it_once(pretrain_yaml: Path, tmp_path: Path) -> None:
+    folder = their_model(tmp_path / "model")
+    settings = [f"model={{init_from: {folder}}}", "schedule.total_steps=2"]
+    said = pretrain(pretrain_yaml, 1, [*settings, "stop_at_step=1"], expected=75)
+    assert f"begins with the weights of {folder}\n" in said
+
+    config = load_config(PretrainConfig, pretrain_yaml, settings)
+    corpus, run = Corpus(config.corpus), RunFolder(config.output)
+    model = initial_model(config, corpus)
+    load_start(model, config.model)
+    first = json.loads(run.metrics.read_text().splitlines()[0])
+    held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
+    assert first["loss"] == pytest.approx(held_out.loss(model, torch.device("cpu")), rel=1e-6)
+
+    manifest = verify_checkpoint(run.checkpoint(1))
+    check_provenance(manifest, identity(config, corpus), run.checkpoint(1))
+    flip_byte(folder / "model.safetensors", -1)
+    changed = identity(load_config(PretrainConfig, pretrain_yaml, settings), corpus)
+    with pytest.raises(InputError, match=r"was trained with model\.init_from = \w{64}, the configuration says \w{64}$"):
+        check_provenance(manifest, changed, run.checkpoint(1))
+
+    shutil.rmtree(folder)
+    resolved = run.config.read_text().replace("stop_at_step: 1", "stop_at_step: null")
+    run.config.write_text(resolved)
+    assert "begins with" not in run_ranks(1, ["-m", "pipeline.train", str(run.config)])
+    assert run.steps() == [1, 2]
