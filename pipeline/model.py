@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.attention import attend
+from pipeline.dropout import Dropout
 from pipeline.model_config import ModelConfig
 from pipeline.objectives import Projection, masked_lm_loss, token_losses
 
@@ -32,11 +34,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
         batch, length, width = hidden_BTD.shape
-        qkv = self.qkv(hidden_BTD).view(batch, length, 3, self.heads, width // self.heads)
-        query_BHTd, key_BHTd, value_BHTd = qkv.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
+        qkv = self.qkv(hidden_BTD)
+        if mask_B11T is None:
+            context = attend(qkv.flatten(0, 1), (length,) * batch, self.heads, dropout)
+            output_BTD: Tensor = self.output(context).view(hidden_BTD.shape)
+            return output_BTD
+        query_BHTd, key_BHTd, value_BHTd = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         context_BHTd = F.scaled_dot_product_attention(query_BHTd, key_BHTd, value_BHTd, mask_B11T, dropout)
-        output_BTD: Tensor = self.output(context_BHTd.transpose(1, 2).reshape(batch, length, width))
+        output_BTD = self.output(context_BHTd.transpose(1, 2).reshape(batch, length, width))
         return output_BTD
 
 
@@ -51,7 +57,7 @@ class Layer(nn.Module):
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
         if self.norm_first:
@@ -80,7 +86,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type = nn.Embedding(2, config.hidden_size) if config.architecture == "bert" else None
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids_BT: Tensor) -> Tensor:
         # Padding stands at the end only, so counting on over it changes no token's position.

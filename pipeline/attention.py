@@ -1,0 +1,106 @@
+"""Self-attention of several sequences that stand one behind the other, without padding between them.
+
+On GPUs and wherever nothing is dropped it is `scaled_dot_product_attention`. On a CPU that function has no fast path
+with dropout (it makes separate passes over B·H·T² numbers, and draws one for each), so there is one here.
+
+Shape suffixes: S tokens of all sequences, T of one, D hidden, H heads, d hidden of a head.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.dropout import MOST, draw, dropped_share, zero_
+
+BLOCK = 2**20  # attention weights computed at once: they stay in the cache from one pass to the next
+KEPT = 2**21  # attention weights of a layer that are kept for the backward pass; more are computed again
+
+
+def attend(qkv_SX: Tensor, lengths: tuple[int, ...], heads: int, dropout: float) -> Tensor:
+    """Softmax attention of each token to all tokens of its sequence.
+
+    Args:
+        qkv_SX: queries, keys and values (S, 3·D). lengths: tokens of each sequence, S together.
+        dropout: of the weights.
+
+    Returns:
+        (S, D)
+    """
+    if qkv_SX.device.type == "cpu" and 0 < dropout <= MOST:
+        blocked: Tensor = _Blocked.apply(qkv_SX, lengths, heads, dropout)  # type: ignore[no-untyped-call]
+        return blocked
+    if len(set(lengths)) == 1:
+        return _equal(qkv_SX, len(lengths), heads, dropout)
+    return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
+
+
+def _equal(qkv_SX: Tensor, sequences: int, heads: int, dropout: float) -> Tensor:
+    """Sequences of the same length."""
+    q, k, v = qkv_SX.view(sequences, -1, 3, heads, qkv_SX.shape[1] // (3 * heads)).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(qkv_SX.shape[0], -1)
+
+
+class _Blocked(torch.autograd.Function):
+    """Attention with dropout on a CPU, block by block of some heads of one sequence."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv_SX: Tensor, lengths: tuple[int, ...], heads: int, p: float) -> Tensor:
+        qkv = qkv_SX.contiguous().view(len(qkv_SX), 3, heads, -1)
+        keep = sum(heads * length**2 for length in lengths) <= KEPT
+        out = qkv.new_empty(len(qkv), heads, qkv.shape[3])
+        ctx.kept = []
+        for rows, some in _blocks(lengths, heads):
+            q, k, v = qkv[rows, :, some].permute(1, 2, 0, 3)  # each (heads of the block, T, d)
+            weights = _weights(q, k)
+            positions = draw(weights.numel(), p)
+            ctx.kept.append((positions, weights.clone() if keep else None))
+            zero_(weights, positions)
+            out[rows, some] = _product(weights, v, 1 / (1 - dropped_share(p))).transpose(0, 1)
+        ctx.save_for_backward(qkv)
+        ctx.lengths, ctx.p = lengths, p
+        return out.view(len(qkv), -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (qkv,) = ctx.saved_tensors
+        scale, head_scale = 1 / (1 - dropped_share(ctx.p)), 1 / math.sqrt(qkv.shape[3])
+        grad_out = gradients[0].view(len(qkv), qkv.shape[2], -1)
+        grad = torch.empty_like(qkv)
+        for (rows, some), (positions, weights) in zip(_blocks(ctx.lengths, qkv.shape[2]), ctx.kept, strict=True):
+            q, k, v = qkv[rows, :, some].permute(1, 2, 0, 3)
+            grad_q, grad_k, grad_v = grad[rows, :, some].permute(1, 2, 0, 3)
+            up = grad_out[rows, some].transpose(0, 1)
+            weights = _weights(q, k) if weights is None else weights.clone()
+            grad_weights = _product(up, v.transpose(1, 2), scale)
+            zero_(grad_weights, positions)
+            grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_q.copy_(_product(grad_scores, k, head_scale))
+            grad_k.copy_(_product(grad_scores.transpose(1, 2), q, head_scale))
+            zero_(weights, positions)
+            grad_v.copy_(_product(weights.transpose(1, 2), up, scale))
+        return grad.view(len(qkv), -1), None, None, None
+
+
+def _blocks(lengths: tuple[int, ...], heads: int) -> list[tuple[slice, slice]]:
+    """(tokens, heads) of each block."""
+    blocks, begin = [], 0
+    for length in lengths:
+        together = max(1, BLOCK // length**2)
+        rows = slice(begin, begin + length)
+        blocks += [(rows, slice(head, min(head + together, heads))) for head in range(0, heads, together)]
+        begin += length
+    return blocks
+
+
+def _weights(q_HTd: Tensor, k_HTd: Tensor) -> Tensor:
+    """Softmax of the scaled products, (H, T, T); in fp32 inside, whatever the dtype."""
+    return torch.softmax(_product(q_HTd, k_HTd.transpose(1, 2), 1 / math.sqrt(q_HTd.shape[2])), -1)
+
+
+def _product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """scale · left @ right, in one pass over the result."""
+    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return torch.baddbmm(out, left, right, beta=0, alpha=scale)
