@@ -39,6 +39,7 @@ bench: install
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.big_batch
+	$(BIN)/python -m benchmarks.optimizer
 	$(BIN)/python -m benchmarks.seek
 	$(BIN)/python -m benchmarks.cleaning
 	$(BIN)/python -m benchmarks.encoding
