@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
@@ -20,10 +22,14 @@ from transformers import (
 
 from pipeline.classifier import classification_scores
 from pipeline.errors import DigestError, InputError, RunError
+from pipeline.export import build
 from pipeline.files import file_sha256, read_json, write_json
 from pipeline.finetune import finetune
 from pipeline.finetune_config import FinetuneConfig
 from pipeline.finetune_data import count_both, count_labels, read_examples
+from pipeline.hugging_face import FAMILIES
+from pipeline.model import MaskedLM
+from pipeline.model_config import ModelConfig
 
 WORDS = {"sea": "ship wave sail salt storm", "wood": "oak deer moss leaf fern"}
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -54,6 +60,26 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RobertaForMaskedLM(config).save_pretrained(folder)
     fingerprint = file_sha256(folder / "tokenizer.json")
     write_json(folder / "provenance.json", {"corpus_digest": "c0ffee", "tokenizer": {"fingerprint": fingerprint}})
+    return folder
+
+
+@pytest.fixture(params=sorted(FAMILIES), ids="-".join)
+def of_any_kind(request: pytest.FixtureRequest, exported: Path, tmp_path: Path) -> Path:
+    """The same folder with a model of ours in it, of each kind that is exported."""
+    architecture, layer_norm = request.param
+    folder = shutil.copytree(exported, tmp_path / "kind")
+    config = ModelConfig(
+        architecture=architecture,
+        layer_norm=layer_norm,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=18 if architecture == "roberta" else 16,
+    )
+    vocabulary = read_json(folder / "config.json")["vocab_size"]
+    build(MaskedLM(config, vocabulary), config, {"bos": 0, "pad": 1, "eos": 2}).save_pretrained(folder)
+    assert read_json(folder / "config.json")["model_type"] == FAMILIES[request.param].model_type
     return folder
 
 
@@ -134,6 +160,18 @@ def test_a_task_model_can_be_fine_tuned_again_and_its_files_are_checked(config: 
         finetune(again)
     with pytest.raises(DigestError, match=r"model\.safetensors: SHA-256"):
         finetune(with_(config, epochs=1))  # "up to date" is not said of a broken one
+
+
+def test_a_model_of_each_kind_is_fine_tuned(config: FinetuneConfig, of_any_kind: Path) -> None:
+    folder = finetune(with_(config, model=of_any_kind, epochs=3))
+    assert read_json(folder / "scores.json")["pretrained"]["accuracy"] == 1.0
+    begun = load_file(of_any_kind / "model.safetensors")
+    ended = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).state_dict()
+    words = next(name for name in begun if name.endswith("word_embeddings.weight"))
+    unseen = SPECIAL.index("<mask>")  # only decayed
+    torch.testing.assert_close(ended[words][unseen], begun[words][unseen], rtol=0.05, atol=0)
+    with pytest.raises(InputError, match=r"max_length: found 17; .* has positions for 16 tokens"):
+        finetune(with_(config, model=of_any_kind, max_length=17, output=config.output / "long"))
 
 
 def test_one_seed_gives_one_result_and_another_gives_another(config: FinetuneConfig) -> None:

@@ -46,6 +46,29 @@ def test_the_defaults_are_roberta(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "layers", "batch", "peak", "warmup", "steps", "beta2"),
+    [
+        ("roberta-base", 12, 8192, 6e-4, 24_000, 500_000, 0.98),
+        ("roberta-large", 24, 8192, 4e-4, 30_000, 500_000, 0.98),
+        ("bert-base", 12, 256, 1e-4, 10_000, 1_000_000, 0.999),
+    ],
+)
+def test_the_recipes_are_the_published_ones(
+    recipe: str, layers: int, batch: int, peak: float, warmup: int, steps: int, beta2: float
+) -> None:
+    """Liu et al. 2019, table 9; Devlin et al. 2019, appendix A.2."""
+    config = load_config(PretrainConfig, Path("configs/pretrain") / f"{recipe}.yaml")
+    assert (config.model.num_hidden_layers, config.model.architecture) == (layers, recipe.split("-")[0])
+    assert (config.model.hidden_dropout_prob, config.model.attention_probs_dropout_prob) == (0.1, 0.1)
+    assert (config.batch.train_batch_size, config.batch.sequence_length) == (batch, 512)
+    optimizer, schedule = config.optimizer, config.schedule
+    assert (optimizer.learning_rate, schedule.warmup_steps, schedule.total_steps) == (peak, warmup, steps)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.eps, optimizer.weight_decay) == (0.9, beta2, 1e-6, 0.01)
+    assert (config.masking.mlm_probability, config.masking.mask_share, config.masking.random_share) == (0.15, 0.8, 0.1)
+    assert read_deepspeed_json(config.deepspeed)
+
+
+@pytest.mark.parametrize(
     ("model", "found"),
     [
         ("{name: roberta-base}", ("roberta", 12, 768, 12, 3072, 514, 1e-5)),
