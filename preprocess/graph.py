@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from preprocess.leash import leashed
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it would tell of every connection that ends, here and in workers
 logging.disable(logging.WARNING)  # while it is imported, Beam warns of Google clients, which are not used
@@ -33,6 +34,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment  # noqa
 logging.disable(logging.NOTSET)
 
 __all__ = [
+    "PRISM",
     "DirectOptions",
     "FileSystems",
     "PipelineOptions",
@@ -44,18 +46,27 @@ __all__ = [
 ]
 
 _WORKER = f"{shlex.quote(sys.executable)} -m preprocess.worker"
+PRISM = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
 _OF_A_WORKER = re.compile(r"(?:^|WorkerError: )(worker .*?)(?: \[while running|\n|$)")  # the line of a WorkerError
 _QUIET = {
     "apache_beam": logging.WARNING,
-    "apache_beam.utils.subprocess_server": logging.ERROR,  # warns that it starts Prism
+    "apache_beam.utils.subprocess_server": logging.CRITICAL,  # tells that it starts Prism, or does not
 }
+
+
+class _PrismServer(PrismJobServer):  # type: ignore[misc]
+    """Ends with this process, also where that is killed −9."""
+
+    def subprocess_cmd_and_endpoint(self) -> tuple[list[str], str]:
+        program, endpoint = super().subprocess_cmd_and_endpoint()
+        return leashed([str(word) for word in program]), endpoint
 
 
 class _Prism(PrismRunner):  # type: ignore[misc]
     """Beam's own would let Prism live, and keep its folder, until Python exits."""
 
     def default_job_server(self, options: PipelineOptions) -> PrismJobServer:
-        self.server = PrismJobServer(options)
+        self.server = _PrismServer(options)
         return self.server
 
 
@@ -109,9 +120,12 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
         raise InputError(f"--dask_client_address: {' '.join(str(error).split())}") from None
     except Exception as error:
         found = _OF_A_WORKER.search(str(error))
-        if found is None:
-            raise
-        raise InputError(found[1]) from None
+        if found:
+            raise InputError(found[1]) from None
+        if "Service failed to start up" in str(error):
+            location = options.view_as(PrismRunnerOptions).prism_location
+            raise InputError(f"--prism_location: {location} does not start; is it Prism ({PRISM})?") from None
+        raise
     finally:
         tempfile.tempdir = temporary
         for logger, level in levels.items():

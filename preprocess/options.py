@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pipeline.errors import InputError
 from preprocess.graph import (
+    PRISM,
     DirectOptions,
     FileSystems,
     PipelineOptions,
@@ -30,7 +31,6 @@ _RUNNERS = (
     "PortableRunner",
 )
 DASK = "apache_beam.runners.dask.dask_runner."  # Beam does not know this one by its short name
-_PRISM = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
 _POOL = "python -m apache_beam.runners.worker.worker_pool_main --service_port="
 _SECONDS = 5  # within which a worker pool has to answer
 
@@ -173,5 +173,5 @@ def _find_prism(options: PipelineOptions) -> None:
     location = prism.prism_location or shutil.which("prism")
     if not location or not Path(location).is_file():
         found = f"no file {location!r}" if location else "not on the PATH"
-        raise InputError(f"--prism_location: {found}; give the program's path ({_PRISM})")
+        raise InputError(f"--prism_location: {found}; give the program's path ({PRISM})")
     prism.prism_location = location

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
+from preprocess.graph import beam, running
 from preprocess.options import pipeline_options
 
 PRISM = ["--runner=PrismRunner", f"--prism_location={__file__}"]  # any file: it is not started
@@ -50,6 +51,19 @@ def test_prism_is_found_on_the_path_or_asked_for(tmp_path: Path, monkeypatch: py
     options = pipeline_options(["--runner=PrismRunner"]).get_all_options()
     assert options["prism_location"] == str(tmp_path / "prism")
     assert options["prism_log_level"] == "warn"
+
+
+@pytest.mark.parametrize("other", ["/bin/false", __file__])
+def test_another_program_than_prism(tmp_path: Path, other: str) -> None:
+    shutil.copy(other, tmp_path / "other")
+    options = pipeline_options(["--runner=PrismRunner", f"--prism_location={tmp_path}/other"])
+    with (
+        pytest.raises(
+            InputError, match=r"^--prism_location: /\S+/other does not start; is it Prism \(go install \S+\)\?$"
+        ),
+        running(options, tmp_path) as pipeline,
+    ):
+        pipeline | beam.Create([1])
 
 
 def test_accepted() -> None:
