@@ -191,6 +191,30 @@ def export(
 
 
 @app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="a run's folder, or an export", show_default=False)],
+    corpus: Annotated[Path, typer.Argument(help="the corpus it was trained on", show_default=False)],
+    samples: Annotated[int, typer.Option(min=0, help="of the valid split; 0: as the run's configuration says")] = 0,
+    pseudo_samples: Annotated[
+        int, typer.Option(min=0, help="for the pseudo-perplexity; 0: as the configuration says, or 16")
+    ] = 0,
+) -> None:
+    """Held-out loss, perplexity and pseudo-perplexity of a run's newest sound checkpoint or of its export.
+
+    The loss is the one that the run logged at that step.
+
+    Example: kilobatch evaluate demo/run demo/corpus
+    """
+    from pipeline.evaluate_saved import evaluate as evaluate_saved
+
+    name, scores = evaluate_saved(path, corpus, samples, pseudo_samples)
+    print(
+        f"{name}: held-out loss {scores.loss!r}, perplexity {scores.perplexity:,.3f}, "
+        f"pseudo-perplexity {scores.pseudo_perplexity:,.3f}"
+    )
+
+
+@app.command()
 def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     """Fine-tune an exported model on a labelled set.
 

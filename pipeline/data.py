@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.batch import BatchGeometry
 from pipeline.keyed import derive
-from pipeline.masking import Masker
+from pipeline.masking import Ids, Masker
 from pipeline.order import Indices, Order
 from pipeline.pretrain_config import MaskingConfig, PretrainConfig
 from pipeline.shards import Corpus, Split, open_shards
@@ -80,23 +80,31 @@ def collate(
     """
     ids = split.read(samples)
     masked = masker(ids, global_index)
-    input_ids = ids.reshape(len(indices), -1, ids.shape[1])
-    is_token = input_ids != split.corpus.special_ids["pad"]  # padding is never chosen, so masking did not touch it
+    input_ids, pad_id = ids.reshape(len(indices), -1, ids.shape[1]), split.corpus.special_ids["pad"]
     samples = samples.reshape(len(indices), -1)
     size = ids.size // len(indices)
     positions, labels = masked.positions % size, masked.labels.astype(np.int64)
     cuts = np.searchsorted(masked.positions, np.arange(len(indices) + 1) * size).tolist()
+    parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
     return [
-        MicroBatch(
-            index,
-            samples[i],
-            torch.from_numpy(input_ids[i]),
-            None if is_token[i].all() else torch.from_numpy(is_token[i]),
-            torch.from_numpy(positions[cuts[i] : cuts[i + 1]]),
-            torch.from_numpy(labels[cuts[i] : cuts[i + 1]]),
-        )
+        micro_batch(index, samples[i], input_ids[i], positions[parts[i]], labels[parts[i]], pad_id)
         for i, index in enumerate(indices)
     ]
+
+
+def micro_batch(
+    index: int, samples: Indices, input_ids_BT: Ids, positions_N: Indices, labels_N: Indices, pad_id: int
+) -> MicroBatch:
+    """What is masked, as tensors over the same memory."""
+    is_token = input_ids_BT != pad_id  # padding is never chosen, so masking did not touch it
+    return MicroBatch(
+        index,
+        samples,
+        torch.from_numpy(input_ids_BT),
+        None if is_token.all() else torch.from_numpy(is_token),
+        torch.from_numpy(positions_N),
+        torch.from_numpy(labels_N),
+    )
 
 
 class TrainBatches(Dataset[list[MicroBatch]]):

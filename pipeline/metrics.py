@@ -50,9 +50,11 @@ class Metrics:
         elif step % self.every == 0 or step == self.last:
             self.say(f"step {step}/{self.last}  {text}")
 
-    def evaluation(self, step: int, loss: float) -> None:
-        self._write({"event": "eval", "step": step, "loss": loss})
-        self.say(f"step {step}/{self.last}  held-out loss {loss:.4f}")
+    def evaluation(self, step: int, loss: float, pseudo_perplexity: float | None = None) -> None:
+        also = {} if pseudo_perplexity is None else {"pseudo_perplexity": pseudo_perplexity}
+        self._write({"event": "eval", "step": step, "loss": loss, **also})
+        text = "" if pseudo_perplexity is None else f", pseudo-perplexity {pseudo_perplexity:,.2f}"
+        self.say(f"step {step}/{self.last}  held-out loss {loss:.4f}{text}")
 
     def _write(self, values: dict[str, Any]) -> None:
         if self.file:

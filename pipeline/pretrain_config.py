@@ -33,6 +33,8 @@ class EvaluationConfig(Config):
     every_steps: Positive = 1000
     samples: Positive = 4096  # of the valid split; fewer when it has fewer
     micro_batch_size: Positive = 32
+    # of these, each token is masked alone, one pass of its sample a token; 0: no pseudo-perplexity while training
+    pseudo_perplexity_samples: Annotated[int, Field(ge=0)] = 0
 
 
 class CheckpointConfig(Config):

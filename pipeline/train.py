@@ -142,9 +142,9 @@ def train(trainer: Trainer) -> None:
     metrics.say(f"{geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {first} to {last}")
 
     def evaluate(done: int) -> None:
-        loss = trainer.held_out.loss(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
-        check_finite(done, {"held-out loss": loss})
-        metrics.evaluation(done, loss)
+        scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
+        check_finite(done, {"held-out loss": scores.loss, "pseudo-perplexity": scores.pseudo_perplexity or 0})
+        metrics.evaluation(done, scores.loss, scores.pseudo_perplexity)
 
     if first == 0:
         evaluate(0)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from pipeline.evaluate_saved import evaluate
 from pipeline.run_folder import RunFolder
 from tests.conftest import flip_byte
 from tests.text import text_corpus
@@ -84,7 +86,7 @@ def test_a_stop_signal_saves_and_the_command_goes_on(folder: Path) -> None:
     changed = kilobatch("pretrain", config, f"schedule.total_steps={last}")
     assert changed.returncode == 2  # another schedule is another run
     assert f"schedule.total_steps = 100000, the configuration says {last}" in changed.stderr
-    again = kilobatch("pretrain", config, f"stop_at_step={last}")
+    again = kilobatch("pretrain", config, f"stop_at_step={last}", "evaluation.every_steps=1")
     assert again.returncode == 75, again.stderr
     assert f"steps {stopped} to 100000" in " ".join(again.stdout.split())
     assert run.steps() == [stopped, stopped + 2]
@@ -209,6 +211,23 @@ def test_the_export_loads_as_hugging_face_loads_it_and_says_what_it_is(folder: P
     other = kilobatch("export", str(folder / "run"), str(folder / "corpus"))
     assert other.returncode == 2
     assert other.stderr.count("\n") == 1
+
+
+def test_evaluate_gives_the_number_that_was_logged_and_the_export_the_same(folder: Path) -> None:
+    run = RunFolder(folder / "run")
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    logged = {line["step"]: line["loss"] for line in lines if line["event"] == "eval"}
+    step = run.steps()[-1]
+    scored = kilobatch("evaluate", str(run.path), str(folder / "corpus"), "--pseudo-samples", "1")
+    assert scored.returncode == 0, scored.stderr
+    said = re.fullmatch(
+        r"(.+): held-out loss (\S+), perplexity ([\d,.]+), pseudo-perplexity ([\d,.]+)", scored.stdout.strip()
+    )
+    assert said
+    assert said[1] == str(run.checkpoint(step))
+    assert float(said[2]) == logged[step]
+    _, exported = evaluate(folder / "model", folder / "corpus")
+    assert exported.loss == pytest.approx(logged[step], abs=1e-5)
 
 
 def test_a_flipped_byte_in_a_shard_is_refused_before_anything_starts(folder: Path) -> None:

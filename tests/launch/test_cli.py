@@ -68,6 +68,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
         "preprocess",
         "pretrain",
         "export",
+        "evaluate",
         "finetune",
         "corpus verify",
         "corpus stats",

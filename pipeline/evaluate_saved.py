@@ -1,0 +1,134 @@
+"""`kilobatch evaluate`: what a run's newest sound checkpoint, or an exported model, scores on held-out samples.
+
+A run gives the number that it logged at that step, to the last digit, on the device and threads it was trained with; an
+export the same within rounding. Either is compared with its own corpus and tokenizer alone (law 5).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed comes with accelerate, and would warn
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pipeline import checkpoint
+from pipeline.configfile import load_config
+from pipeline.errors import InputError
+from pipeline.evaluate import HeldOut, Scores
+from pipeline.files import read_json, verify_file
+from pipeline.model import MaskedLM
+from pipeline.pretrain_config import EvaluationConfig, PretrainConfig
+from pipeline.run_folder import RunFolder, check_provenance, identity
+from pipeline.shards import Corpus
+
+PROVENANCE = "provenance.json"
+PSEUDO_SAMPLES = 16  # where a run's configuration asks for none
+
+
+class Exported(nn.Module):
+    """A model of `transformers`, called as ours is: logits of predicted positions alone."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.positions_N: Tensor | None = None
+        projection = model.get_output_embeddings()
+        assert isinstance(projection, nn.Module)
+        projection.register_forward_pre_hook(self._select)
+
+    def _select(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        assert self.positions_N is not None
+        return inputs[0].flatten(0, 1)[self.positions_N]
+
+    def forward(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None, positions_N: Tensor, labels_N: Tensor, _: str
+    ) -> Tensor:
+        """The loss of each predicted token, (N,), in nats."""
+        self.positions_N = positions_N
+        mask_BT = None if attention_mask_BT is None else attention_mask_BT.long()
+        logits_NV = self.model(input_ids=input_ids_BT.long(), attention_mask=mask_BT).logits
+        return nn.functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model that can be scored, and what it was trained with."""
+
+    name: str
+    model: nn.Module
+    sequence_length: int
+    evaluation: EvaluationConfig
+
+
+def evaluate(path: Path, corpus_path: Path, samples: int = 0, pseudo_samples: int = 0) -> tuple[str, Scores]:
+    """Score RUN or MODEL on CORPUS; what was scored, and its scores.
+
+    Args:
+        samples, pseudo_samples: instead of `evaluation.samples` and `evaluation.pseudo_perplexity_samples` of the run.
+
+    Raises:
+        InputError: `path` is neither, or of another corpus or tokenizer. DigestError: a file was altered.
+    """
+    corpus = Corpus(corpus_path)
+    corpus.verify()
+    if (path / PROVENANCE).is_file():
+        saved = _of_model(path, corpus)
+    elif (path / "config.yaml").is_file():
+        saved = _of_run(RunFolder(path), corpus)
+    else:
+        raise InputError(f"{path}: expected a run (config.yaml) or a model that was exported from one ({PROVENANCE})")
+    asked = {
+        "samples": samples or saved.evaluation.samples,
+        "pseudo_perplexity_samples": pseudo_samples or saved.evaluation.pseudo_perplexity_samples or PSEUDO_SAMPLES,
+    }
+    held_out = HeldOut(corpus, saved.sequence_length, saved.evaluation.model_copy(update=asked))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return saved.name, held_out.scores(saved.model.to(device), device)
+
+
+def _of_run(run: RunFolder, corpus: Corpus) -> Saved:
+    config = load_config(PretrainConfig, run.config)
+    manifest, broken = run.newest_sound()
+    if manifest is None:
+        raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to evaluate")
+    folder = run.checkpoint(manifest["step"])
+    check_provenance(manifest, identity(config, corpus), folder)
+    model = MaskedLM(config.model, corpus.vocab_size)
+    checkpoint.load_weights(folder, manifest, model)
+    return Saved(str(folder), model.to(_dtype(manifest["deepspeed"])), config.batch.sequence_length, config.evaluation)
+
+
+def _dtype(deepspeed: dict[str, Any]) -> torch.dtype:
+    """What the run computed in: DeepSpeed casts the whole model."""
+    for key, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        if deepspeed.get(key, {}).get("enabled"):
+            return dtype
+    return torch.float32
+
+
+def _of_model(folder: Path, corpus: Corpus) -> Saved:
+    provenance = read_json(folder / PROVENANCE)
+    try:
+        files, tokenizer = provenance["files"], provenance["tokenizer"]["fingerprint"]
+        length = int(provenance["config"]["batch"]["sequence_length"])
+        evaluation = TypeAdapter(EvaluationConfig).validate_python(provenance["config"]["evaluation"])
+        theirs = {"corpus_digest": provenance["corpus_digest"], "tokenizer_fingerprint": tokenizer}
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise InputError(f"{folder / PROVENANCE}: not that of an export: {' '.join(str(error).split())}") from None
+    ours = {"corpus_digest": corpus.digest, "tokenizer_fingerprint": corpus.tokenizer_fingerprint}
+    check_provenance({**theirs, "recipe": {}}, {**ours, "recipe": {}}, folder)
+    for name, entry in files.items():
+        verify_file(folder, name, entry)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    loaded = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    assert isinstance(loaded, PreTrainedModel)
+    return Saved(str(folder), Exported(loaded.float()), length, evaluation)
