@@ -46,12 +46,20 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
     corpus.check_packed(config.batch.sequence_length, SENTENCES)
     corpus.verify()
     corpus.split("valid", config.batch.sequence_length)
-    check_start(config.model, corpus)
+    if not RunFolder(config.output).steps():  # else the run goes on from a checkpoint
+        check_start(config.model, corpus)
     if config.stop_at_step is not None and config.stop_at_step > config.schedule.total_steps:
         raise InputError(
             f"stop_at_step: {config.stop_at_step} is behind schedule.total_steps {config.schedule.total_steps}"
         )
     return corpus, geometry
+
+
+def _begin(config: PretrainConfig) -> str:
+    """Where the weights of the next step come from."""
+    if done := RunFolder(config.output).steps():
+        return f"of the checkpoint of step {done[-1]:,}, if it is sound"
+    return f"of {ModelFolder(config.model.init_from.folder)}" if config.model.init_from else "random"
 
 
 def show(config: PretrainConfig, world_size: int, device: str) -> None:
@@ -66,7 +74,7 @@ def show(config: PretrainConfig, world_size: int, device: str) -> None:
         "corpus": f"{config.corpus} ({corpus.digest[:12]}…)",
         "samples": f"{len(train):,} of {config.batch.sequence_length} tokens",
         "model": str(config.model),
-        "weights": f"of {ModelFolder(start.folder)}" if (start := config.model.init_from) else "random",
+        "weights": _begin(config),
         "parameters": f"{parameters(config, corpus.vocab_size):,}, vocabulary {corpus.vocab_size:,}",
         "batch": str(geometry),
         "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",

@@ -16,6 +16,7 @@ from pipeline.pretrain_config import PretrainConfig
 
 GEOMETRY = ["architecture", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"]
 GEOMETRY += ["max_position_embeddings", "layer_norm_eps"]
+ROOT = Path(__file__).parents[2]
 MINIMAL = """\
 corpus: corpus
 output: run
@@ -57,7 +58,7 @@ def test_the_recipes_are_the_published_ones(
     recipe: str, layers: int, batch: int, peak: float, warmup: int, steps: int, beta2: float
 ) -> None:
     """Liu et al. 2019, table 9; Devlin et al. 2019, appendix A.2."""
-    config = load_config(PretrainConfig, Path("configs/pretrain") / f"{recipe}.yaml")
+    config = load_config(PretrainConfig, ROOT / "configs" / "pretrain" / f"{recipe}.yaml")
     assert (config.model.num_hidden_layers, config.model.architecture) == (layers, recipe.split("-")[0])
     assert (config.model.hidden_dropout_prob, config.model.attention_probs_dropout_prob) == (0.1, 0.1)
     assert (config.batch.train_batch_size, config.batch.sequence_length) == (batch, 512)
@@ -65,7 +66,7 @@ def test_the_recipes_are_the_published_ones(
     assert (optimizer.learning_rate, schedule.warmup_steps, schedule.total_steps) == (peak, warmup, steps)
     assert (optimizer.beta1, optimizer.beta2, optimizer.eps, optimizer.weight_decay) == (0.9, beta2, 1e-6, 0.01)
     assert (config.masking.mlm_probability, config.masking.mask_share, config.masking.random_share) == (0.15, 0.8, 0.1)
-    assert read_deepspeed_json(config.deepspeed)
+    assert read_deepspeed_json(ROOT / config.deepspeed)
 
 
 @pytest.mark.parametrize(
