@@ -1,8 +1,8 @@
 """Checkpoints: named tensors in safetensors, each element written once by one rank, all digested (laws 4, 6).
 
 A rank writes what it keeps (`Engine.fragments`) as one-dimensional ranges under the key `<state>/<parameter>/<begin>`,
-so a checkpoint does not depend on the ZeRO stage or the number of ranks that made it: whoever loads it reads the
-ranges that overlap its own.
+so a checkpoint does not depend on the ZeRO stage, the precision or the number of ranks that made it: whoever loads it
+reads the ranges that overlap its own.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from pipeline.engine import STATES, Engine, Fragment
+from pipeline.engine import Engine, Fragment
 from pipeline.errors import DigestError, InputError, RunError
 from pipeline.files import MANIFEST, TEMPORARY, publish_folder, remove_unfinished, seal, sync_file, write_json
 from pipeline.run_folder import FORMAT, KIND, RunFolder
@@ -28,7 +28,7 @@ def rank_file(rank: int) -> str:
 
 
 def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Path:
-    """Write a checkpoint after `step` updates, on all ranks together, and return its folder.
+    """Write a checkpoint after `step` steps, on all ranks together, and return its folder.
 
     Args:
         stamp: recipe, digests, counters and versions: the manifest's own fields.
@@ -43,9 +43,9 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
         remove_unfinished(run.checkpoints)
         temporary.mkdir()
     dist.barrier()
-    fragments = engine.fragments(step)
-    if engine.stage == 0:  # every rank keeps everything: share the work
-        fragments = fragments[rank :: engine.world_size]
+    fragments = engine.fragments()
+    if engine.stage == 0:  # every rank keeps everything: each writes an equal part
+        fragments = [_share(fragment, rank, engine.world_size) for fragment in fragments]
     size, digest, error = _write(temporary / rank_file(rank), fragments)
     sizes, digests = _gather_digests(size, digest)
     if -1 in sizes:
@@ -56,7 +56,9 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
             "kind": KIND,
             "format": FORMAT,
             "step": step,
-            "tensors": {name: list(p.shape) for name, p in engine.model.named_parameters()},
+            "updates": engine.updates,
+            "tensors": engine.shapes,
+            "states": engine.states,
             "files": {
                 rank_file(i): {"bytes": size, "sha256": digest}
                 for i, (size, digest) in enumerate(zip(sizes, digests, strict=True))
@@ -69,12 +71,20 @@ def save(run: RunFolder, engine: Engine, step: int, stamp: dict[str, Any]) -> Pa
     return final
 
 
+def _share(fragment: Fragment, rank: int, world_size: int) -> Fragment:
+    """This rank's part of what all ranks keep."""
+    numel = len(fragment.tensors["weight"])
+    begin, end = rank * numel // world_size, (rank + 1) * numel // world_size
+    return Fragment(fragment.name, begin, {key: value[begin:end] for key, value in fragment.tensors.items()})
+
+
 def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, Exception | None]:
     """Write and sync this rank's file; its size, SHA-256, and the error if there was one."""
     arrays = {
-        f"{state}/{fragment.name}/{fragment.begin}": fragment.tensors[state].cpu().numpy()
+        f"{state}/{fragment.name}/{fragment.begin}": tensor.cpu().numpy()
         for fragment in fragments
-        for state in STATES
+        for state, tensor in fragment.tensors.items()
+        if len(tensor)
     }
     try:
         save_file(arrays, path)
@@ -101,6 +111,7 @@ class Pieces:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.shapes: dict[str, list[int]] = manifest["tensors"]
+        self.states: dict[str, list[str]] = manifest["states"]
         self.files = {name: safe_open(folder / name, framework="pt") for name in manifest["files"]}
         self.ranges: dict[str, list[tuple[int, int, str, str]]] = defaultdict(list)
         for file, handle in self.files.items():
@@ -112,7 +123,7 @@ class Pieces:
 
     def _check_complete(self) -> None:
         for name, shape in self.shapes.items():
-            for state in STATES:
+            for state in ("weight", *self.states[name]):
                 reached = 0
                 for begin, end, *_ in sorted(self.ranges[f"{state}/{name}"]):
                     if begin != reached:
@@ -139,14 +150,15 @@ class Pieces:
 
 
 def load(folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
-    """Set weights and Adam's moments from a verified checkpoint, at any world size and ZeRO stage."""
+    """Set weights and optimizer states from a verified checkpoint, at any world size, ZeRO stage and precision."""
     pieces = Pieces(folder, manifest)
-    found = {name: list(p.shape) for name, p in engine.model.named_parameters()}
-    assert found == pieces.shapes, "the recipe is the same, so the parameters are"
-    for fragment in engine.fragments(manifest["step"]):
+    assert (pieces.shapes, pieces.states) == (engine.shapes, engine.states), (
+        "the recipe is the same, so the tensors are"
+    )
+    for fragment in engine.fragments():
         for state, tensor in fragment.tensors.items():
             pieces.read_into(state, fragment.name, fragment.begin, tensor)
-    engine.refresh_weights()
+    engine.restored(manifest["updates"])
 
 
 def load_weights(folder: Path, manifest: dict[str, Any], model: torch.nn.Module) -> None:

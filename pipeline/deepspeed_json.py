@@ -1,6 +1,9 @@
-"""The user's DeepSpeed JSON: what it may say, and what the pretraining configuration says instead. No torch."""
+"""The user's DeepSpeed JSON: what it may say, what the pretraining configuration says instead, and what exactness asks
+for beside it. No torch.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +20,132 @@ OWNED = {
     "gradient_clipping": "optimizer.max_grad_norm",
     "prescale_gradients": "nothing: gradients are scaled exactly",
     "gradient_predivide_factor": "nothing: gradients are scaled exactly",
+    "data_types": "nothing: gradients are accumulated in fp32",
+    "communication_data_type": "nothing: gradients are summed in fp32",
+    "zero_allow_untested_optimizer": "nothing: every optimizer is tested",
+    "zero_force_ds_cpu_optimizer": "nothing: an offloaded optimizer is PyTorch's",
 }
 
-# DeepSpeed keys that have been tried here; another could change precision or ownership of tensors unseen.
+STAGES = (0, 1, 2, 3)
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 0 and (isinstance(value, int) or value.is_integer())  # DeepSpeed's documentation writes 5e8
+
+
+Kind = tuple[Callable[[Any], bool], str]
+FLAG: Kind = (lambda value: isinstance(value, bool), "expected true or false")
+COUNT: Kind = (lambda value: _is_size(value) and value > 0, "expected a whole number of at least 1")
+SIZE: Kind = (_is_size, "expected a whole number of at least 0")
+STAGE: Kind = (lambda value: _is_size(value) and value in STAGES, f"accepted: {', '.join(map(str, STAGES))}")
+OBJECT: Kind = (lambda value: isinstance(value, dict), "expected an object")
+DEVICE: Kind = (lambda value: value in ("none", "cpu"), "accepted: none, cpu")
+
+# What has been tried here; another key could change precision or ownership of tensors unseen.
 ACCEPTED = {
-    "zero_optimization",
-    "fp16",
-    "bf16",
-    "steps_per_print",
-    "wall_clock_breakdown",
-    "comms_logger",
-    "dump_state",
+    "zero_optimization": OBJECT,
+    "fp16": OBJECT,
+    "bf16": OBJECT,
+    "steps_per_print": COUNT,
+    "wall_clock_breakdown": FLAG,
+    "comms_logger": OBJECT,
+    "dump_state": FLAG,
 }
-ACCEPTED_ZERO = {"stage", "allgather_partitions", "allgather_bucket_size", "overlap_comm", "reduce_scatter"}
-ACCEPTED_ZERO |= {"reduce_bucket_size", "contiguous_gradients"}
+ACCEPTED_ZERO = {
+    "stage": STAGE,
+    "allgather_partitions": FLAG,
+    "allgather_bucket_size": COUNT,
+    "overlap_comm": FLAG,
+    "reduce_scatter": FLAG,
+    "reduce_bucket_size": COUNT,
+    "contiguous_gradients": FLAG,
+    "sub_group_size": COUNT,
+    "offload_optimizer": OBJECT,
+    "offload_param": OBJECT,
+    "stage3_prefetch_bucket_size": SIZE,
+    "stage3_param_persistence_threshold": SIZE,
+    "stage3_model_persistence_threshold": SIZE,
+    "stage3_max_live_parameters": SIZE,
+    "stage3_max_reuse_distance": SIZE,
+    "stage3_gather_16bit_weights_on_model_save": FLAG,
+}
+ACCEPTED_BF16 = {"enabled": FLAG}
+ACCEPTED_OFFLOAD = {"device": DEVICE, "pin_memory": FLAG}
 
 
 def read_deepspeed_json(path: Path) -> dict[str, Any]:
     """The user's DeepSpeed JSON, checked for what cannot be honoured.
 
     Raises:
-        InputError: it sets what the configuration owns, asks for a stage or precision that is not supported, or has a
-            key that is not known here.
+        InputError: it sets what the configuration owns, has a key that is not known here or a value that is not
+            accepted, or asks for a precision that its stage does not compute exactly.
     """
     settings = read_json(path)
     for key in sorted(OWNED.keys() & settings.keys()):
         raise InputError(f"{path}: {key!r} belongs to the pretraining configuration: set {OWNED[key]} there")
-    for key in sorted(settings.keys() - ACCEPTED):
-        raise InputError(f"{path}: unknown key {key!r}{nearest(key, ACCEPTED)}")
-    for key in ("zero_optimization", "fp16", "bf16"):
-        if not isinstance(settings.get(key, {}), dict):
-            raise InputError(f"{path}: {key}: found {json.dumps(settings[key])}; expected an object")
+    _check(path, "", settings, ACCEPTED)
     zero = settings.get("zero_optimization", {})
-    for key in sorted(zero.keys() - ACCEPTED_ZERO):
-        raise InputError(f"{path}: zero_optimization: unknown key {key!r}{nearest(key, ACCEPTED_ZERO)}")
-    stage = zero.get("stage", 0)
-    if isinstance(stage, bool) or stage not in (0, 1, 2):
-        raise InputError(f"{path}: zero_optimization.stage: found {json.dumps(stage)}; accepted: 0, 1, 2")
-    for precision in ("fp16", "bf16"):
-        if settings.get(precision, {}).get("enabled"):
-            raise InputError(f"{path}: {precision}.enabled: training runs in fp32; accepted: false")
+    _check(path, "zero_optimization", zero, ACCEPTED_ZERO)
+    _check(path, "bf16", settings.get("bf16", {}), ACCEPTED_BF16)
+    _check(path, "zero_optimization.offload_optimizer", zero.get("offload_optimizer", {}), ACCEPTED_OFFLOAD)
+    if zero.get("offload_param", {}).get("device", "none") != "none":
+        raise InputError(f"{path}: zero_optimization.offload_param: weights stay with their rank; accepted: none")
+    if zero.get("allgather_bucket_size", 2) % 2:
+        raise InputError(f"{path}: zero_optimization.allgather_bucket_size: DeepSpeed needs an even number")
+    if settings.get("fp16", {}).get("enabled", False) is not False:
+        raise InputError(
+            f"{path}: fp16.enabled: fp16's loss scaling is not supported; accepted: false (bf16 needs no scaling)"
+        )
+    _check_precision(path, settings)
     return settings
+
+
+def _check(path: Path, where: str, found: dict[str, Any], accepted: dict[str, Kind]) -> None:
+    for key in sorted(found.keys() - accepted.keys()):
+        place = f"{where}: " if where else ""
+        raise InputError(f"{path}: {place}unknown key {key!r}{nearest(key, accepted)}")
+    for key, value in found.items():
+        sound, expected = accepted[key]
+        if not sound(value):
+            raise InputError(f"{path}: {where}{'.' * bool(where)}{key}: found {json.dumps(value)}; {expected}")
+
+
+def _check_precision(path: Path, settings: dict[str, Any]) -> None:
+    stage, offload = stage_of(settings), offloads_optimizer(settings)
+    if offload and stage == 0:
+        raise InputError(f"{path}: zero_optimization.offload_optimizer: needs stage 1, 2 or 3; found stage 0")
+    if is_bf16(settings) and stage == 0:
+        raise InputError(
+            f"{path}: bf16.enabled: at stage 0 DeepSpeed accumulates gradients in bf16; use stage 1, 2 or 3"
+        )
+    if is_bf16(settings) and offload and stage < 3:
+        raise InputError(
+            f"{path}: bf16.enabled: with an offloaded optimizer DeepSpeed accumulates gradients in bf16 at stage"
+            f" {stage}; use stage 3"
+        )
+
+
+def stage_of(settings: dict[str, Any]) -> int:
+    """The ZeRO stage."""
+    return int(settings.get("zero_optimization", {}).get("stage", 0))
+
+
+def is_bf16(settings: dict[str, Any]) -> bool:
+    """Whether weights and activations are bf16 in the forward and backward pass; else they are fp32."""
+    return bool(settings.get("bf16", {}).get("enabled", False))
+
+
+def offloads_optimizer(settings: dict[str, Any]) -> bool:
+    """Whether fp32 weights and the optimizer's states live in the host's memory, where they are updated."""
+    zero = settings.get("zero_optimization", {})
+    return "offload_optimizer" in zero and zero["offload_optimizer"].get("device", "none") != "none"
+
+
+def made_exact(settings: dict[str, Any]) -> dict[str, Any]:
+    """The checked settings with what the user may not choose: fp32 sums, and an optimizer that compiles nothing."""
+    exact = {**settings, "zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
+    if is_bf16(settings):
+        exact |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+    return exact

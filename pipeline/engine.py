@@ -7,9 +7,10 @@ token by its neighbours' number. `backward` takes both out, so that what is appl
 
 import logging
 import os
+import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -18,17 +19,20 @@ if not torch.cuda.is_available():
 
 import deepspeed
 import deepspeed.ops
+import deepspeed.runtime.bf16_optimizer
+import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.batch import BatchGeometry
+from pipeline.deepspeed_json import made_exact, offloads_optimizer, stage_of
+from pipeline.fragments import give_to_model, make_states, masters_of, places
 from pipeline.model import MaskedLM
-from pipeline.optim import adamw
-from pipeline.optim_config import OptimizerConfig
+
+# It prints the memory in use eight times at every start, whatever the settings say.
+deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
 
 # Compiled in every run (a minute the first time) and 69 MB a rank in /dev/shm for good, while gloo does the work.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-STATES = ("weight", "exp_avg", "exp_avg_sq")  # what AdamW needs of a parameter, all fp32
 
 
 def start_processes() -> torch.device:
@@ -46,8 +50,8 @@ def start_processes() -> torch.device:
 class Fragment:
     """The part of one parameter that this rank keeps: elements `begin` … of the flattened tensor.
 
-    `tensors` holds one-dimensional fp32 views of equal length by the names in `STATES`: writing to them changes what
-    the optimizer uses.
+    `tensors` holds one-dimensional fp32 views of equal length, of the weight and of what the optimizer keeps of each
+    element: writing to them changes what the optimizer uses.
     """
 
     name: str
@@ -56,32 +60,51 @@ class Fragment:
 
 
 class Engine:
-    """A model under DeepSpeed.
+    """A model under DeepSpeed, at any ZeRO stage. One a process: stage 3 replaces `F.linear` for good.
 
     Args:
-        model: fp32. optimizer: AdamW's settings. geometry: of the batch.
-        settings: the user's DeepSpeed JSON; batch sizes and clipping are filled in.
+        model: fp32, on its device. optimizer: of its parameters; each group's `states` names the tensors that it keeps
+            of each element. geometry: of the batch.
+        settings: the user's DeepSpeed JSON; batch sizes, clipping and precision are filled in.
+        max_grad_norm: gradients are clipped to it; 0 clips nothing.
+
+    Attributes:
+        masters: the fp32 tensors that this rank's optimizer updates; places: what they hold.
+        shapes: of the parameters, which are empty tensors between passes at stage 3. states: what the optimizer keeps
+            of each. updates: made by the optimizer; fewer than steps where some were skipped.
     """
 
     def __init__(
-        self, model: MaskedLM, optimizer: OptimizerConfig, geometry: BatchGeometry, settings: dict[str, Any]
+        self,
+        model: MaskedLM,
+        optimizer: torch.optim.Optimizer,
+        geometry: BatchGeometry,
+        settings: dict[str, Any],
+        max_grad_norm: float = 0.0,
     ) -> None:
         self.world_size = geometry.world_size
-        self.stage = settings.get("zero_optimization", {}).get("stage", 0)
-        self.model = model
-        self.adamw = adamw(model, optimizer)
+        self.stage, self.offloads_optimizer = stage_of(settings), offloads_optimizer(settings)
+        self.model, self.optimizer = model, optimizer
+        self.shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+        kept = {parameter: group["states"] for group in optimizer.param_groups for parameter in group["params"]}
+        self.states = {name: list(kept[parameter]) for name, parameter in model.named_parameters()}
+        self.updates = 0
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
-            optimizer=self.adamw,
+            optimizer=optimizer,
             config={
-                **settings,
+                **made_exact(settings),
                 "train_batch_size": geometry.train_batch_size,
                 "train_micro_batch_size_per_gpu": geometry.micro_batch_size,
                 "gradient_accumulation_steps": geometry.gradient_accumulation_steps,
-                "gradient_clipping": optimizer.max_grad_norm,
+                "gradient_clipping": max_grad_norm,
                 "timers": {"throughput": {"enabled": False}},  # they wait for the device, twice a micro-batch
             },
         )
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        self.places = places(names, self.deepspeed.optimizer, dist.get_rank())
+        self.masters = masters_of(self.deepspeed.optimizer)
+        make_states(self.places, optimizer)
 
     def backward(self, loss_sum: Tensor, predicted_tokens: Tensor) -> None:
         """Accumulate the gradient of loss_sum ÷ predicted_tokens, the latter counted over all ranks of the whole step.
@@ -95,44 +118,32 @@ class Engine:
 
     def step(self, learning_rate: float) -> None:
         """Update the weights, once after the last `backward` of a step."""
-        for group in self.adamw.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.deepspeed.step()
+        self.updates += self.deepspeed.was_step_applied()
 
-    def fragments(self, step: int) -> list[Fragment]:
-        """What this rank keeps of each parameter; Adam's missing states are made as after `step` updates."""
-        if self.stage == 0:
-            return self._whole_parameters(step)
-        zero, found = self.deepspeed.optimizer, []
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        for group, parameters in enumerate(zero.bit16_groups):
-            flat = zero.single_partition_of_fp32_groups[group]
-            state = self._adam_state(flat, step)
-            for parameter in parameters:
-                if (mapping := parameter._hp_mapping) is None:
-                    continue  # another rank's
-                begin, length = mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel
-                views = {"weight": flat, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
-                tensors = {key: value.detach().narrow(0, begin, length) for key, value in views.items()}
-                found.append(Fragment(names[id(parameter)], mapping.lp_fragment_address.start, tensors))
-        return found
-
-    def _whole_parameters(self, step: int) -> list[Fragment]:
+    def fragments(self) -> list[Fragment]:
+        """What this rank keeps of each parameter."""
         found = []
-        for name, parameter in self.model.named_parameters():
-            state = self._adam_state(parameter, step)
-            views = {"weight": parameter, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
-            found.append(Fragment(name, 0, {key: value.detach().view(-1) for key, value in views.items()}))
+        for place in self.places:
+            tensors = {"weight": place.of(place.master)}
+            state = self.optimizer.state[place.master]
+            for name in self.optimizer.param_groups[place.group]["states"]:
+                tensors[name] = place.of(state[name])
+            found.append(Fragment(place.name, place.begin, tensors))
         return found
 
-    def _adam_state(self, tensor: Tensor, step: int) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.adamw.state[tensor]
-        if not state:  # a tensor of its own for each: AdamW advances it in place
-            state["step"] = torch.tensor(float(step), device=tensor.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(tensor.data), torch.zeros_like(tensor.data)
-        return state
+    def restored(self, updates: int) -> None:
+        """After the fragments' tensors were set to what they were after so many updates, on every rank."""
+        self.updates = updates
+        for state in self.optimizer.state.values():
+            state["step"].fill_(updates)
+        give_to_model(self.deepspeed.optimizer)
 
-    def refresh_weights(self) -> None:
-        """After the fragments' weights were set: give them to the model on every rank."""
-        if self.stage > 0:
-            self.deepspeed.optimizer.update_lp_params()
+
+def end_process(code: int) -> NoReturn:
+    """Leave at once, with everything said: at stage 3 the interpreter's own exit aborts in one of a few runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -7,10 +7,17 @@ from pipeline.optim_config import OptimizerConfig, ScheduleConfig
 
 
 def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Weight decay on matrices; none on biases and norms."""
+    """Weight decay on matrices; none on biases and norms.
+
+    A group's `states` names what the optimizer keeps of each element, for checkpoints.
+    """
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    states = {"states": ("exp_avg", "exp_avg_sq")}
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay, **states},
+        {"params": others, "weight_decay": 0.0, **states},
+    ]
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.eps, fused=True)
 

@@ -4,6 +4,7 @@ GPUs: the dense figures of the vendors' data sheets (these print twice as much, 
 CPUs print none that holds for a machine: the best rate of a matrix product is measured once, with the rank's threads.
 """
 
+import functools
 import re
 import time
 
@@ -60,6 +61,7 @@ def measured(dtype: torch.dtype, device: torch.device, size: int = 1024, seconds
     return 2 * size**3 / fastest
 
 
+@functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """FLOP/s of this rank's device in the dtype of its matrix products; None when its name is not known."""
     if device.type != "cuda":

@@ -17,7 +17,7 @@ from pipeline.files import TEMPORARY, Manifest, read_manifest, verify_file, writ
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.shards import Corpus
 
-KIND, FORMAT = "checkpoint", 1
+KIND, FORMAT = "checkpoint", 2
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -130,10 +130,12 @@ def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
 
 
 class CheckpointManifest(Manifest):
-    """A checkpoint's manifest: tensors → shapes, Megatron's counters, and the stamp."""
+    """A checkpoint's manifest: parameters → shapes and optimizer's states, Megatron's counters, and the stamp."""
 
     step: int
+    updates: int  # of the optimizer: fewer than steps where some were skipped
     tensors: dict[str, list[int]]
+    states: dict[str, list[str]]
     consumed_samples: int
     consumed_tokens: int
     corpus_digest: str

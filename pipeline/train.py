@@ -26,13 +26,13 @@ from pipeline.configfile import load_config
 from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
 from pipeline.deepspeed_json import read_deepspeed_json
-from pipeline.engine import Engine, start_processes
+from pipeline.engine import Engine, end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
 from pipeline.initial import initial_model, load_start
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
-from pipeline.optim import learning_rate
+from pipeline.optim import adamw, learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
@@ -69,7 +69,9 @@ class Trainer:
             said = load_start(model, config.model)
             if self.rank == 0:
                 print(said, flush=True)
-        self.engine = Engine(model.to(device), config.optimizer, self.geometry, read_deepspeed_json(config.deepspeed))
+        optimizer = adamw(model.to(device), config.optimizer)
+        settings = read_deepspeed_json(config.deepspeed)
+        self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
         dtype = next(model.parameters()).dtype
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
         self.watch = Stopwatch()
@@ -206,4 +208,4 @@ def main(config_path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    end_process(main(Path(sys.argv[1])))

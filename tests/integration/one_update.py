@@ -1,19 +1,26 @@
-"""One rank of a group that makes one update and saves it: `python -m tests.integration.one_update RUN/config.yaml`."""
+"""One rank of a group that makes one update under each configuration and saves it.
+
+    python -m tests.integration.one_update RUN/config.yaml …
+
+A start costs seconds, so a process makes several engines; ZeRO stage 3 changes it for good and comes last.
+"""
 
 import sys
 from pathlib import Path
 
 from pipeline.configfile import load_config
 from pipeline.data import steps
-from pipeline.engine import start_processes
+from pipeline.engine import end_process, start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.train import Trainer
 
 if __name__ == "__main__":
     device = start_processes()
-    trainer = Trainer(load_config(PretrainConfig, Path(sys.argv[1])), device)
-    trainer.engine.model.train()
-    for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
-        done = trainer.train_step(step)
-        print(f"{done.loss!r} {done.grad_norm!r}", flush=True)
-    trainer.save(1)
+    for path in sys.argv[1:]:
+        trainer = Trainer(load_config(PretrainConfig, Path(path)), device)
+        trainer.engine.model.train()
+        for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
+            done = trainer.train_step(step)
+            print(f"{path} {done.loss!r} {done.grad_norm!r}", flush=True)
+        trainer.save(1)
+    end_process(0)

@@ -4,15 +4,20 @@ Adam's first moment after one step is (1 − β₁)·gradient, so a saved checkp
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.batch import BatchGeometry
 from pipeline.checkpoint import Pieces
-from pipeline.configfile import load_config
+from pipeline.configfile import dump_config, load_config
 from pipeline.data import TrainBatches
+from pipeline.deepspeed_json import stage_of
+from pipeline.files import write_bytes
 from pipeline.keyed import derive
 from pipeline.model import MaskedLM
 from pipeline.optim import adamw, learning_rate
@@ -24,28 +29,44 @@ from tests.ranks import run_ranks
 Tensors = dict[str, torch.Tensor]
 
 
-def ours(config: Path, world_size: int, stage: int, overrides: list[str]) -> tuple[Tensors, Tensors, float]:
-    """Gradient, weights and loss of one update by real ranks under DeepSpeed."""
-    from pipeline.configfile import dump_config
-    from pipeline.files import write_bytes
+@dataclass
+class Update:
+    """What one update was: its gradient, the weights after it, the loss and the gradient's norm."""
 
-    output = config.parent / f"run-{world_size}-{stage}"
-    settings = config.parent / f"zero{stage}.json"
-    settings.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
-    loaded = load_config(PretrainConfig, config, [f"output={output}", f"deepspeed={settings}", *overrides])
-    write_bytes(output / "config.yaml", dump_config(loaded).encode())
-    printed = run_ranks(world_size, ["-m", "tests.integration.one_update", str(output / "config.yaml")])
-    folder = RunFolder(output).checkpoint(1)
-    pieces = Pieces(folder, verify_checkpoint(folder))
-    gradients, weights = {}, {}
-    for name, shape in pieces.shapes.items():
-        moment = torch.empty(torch.Size(shape).numel())
-        pieces.read_into("exp_avg", name, 0, moment)
-        gradients[name], weights[name] = moment.view(shape) / (1 - loaded.optimizer.beta1), pieces.whole(name)
-    loss, norm = map(float, printed.splitlines()[-1].split())
-    whole = torch.cat([gradient.flatten() for gradient in gradients.values()])
-    assert norm == pytest.approx(float(torch.linalg.vector_norm(whole)), rel=1e-5)  # the loop's own, at every stage
-    return gradients, weights, loss
+    gradients: Tensors
+    weights: Tensors
+    loss: float
+    norm: float
+
+
+def zero(stage: int, precision: str = "fp32", **settings: Any) -> dict[str, Any]:
+    return {"zero_optimization": {"stage": stage, **settings}, "bf16": {"enabled": precision == "bf16"}}
+
+
+def ours(
+    config: Path, world_size: int, kinds: dict[str, dict[str, Any]], overrides: list[str]
+) -> Iterator[tuple[str, Update]]:
+    """One update by real ranks under DeepSpeed, for each of several DeepSpeed settings, stage 3 last."""
+    outputs, paths = {}, []
+    for name, settings in sorted(kinds.items(), key=lambda kind: stage_of(kind[1])):
+        output = outputs[name] = config.parent / f"run-{world_size}-{name}"
+        path = config.parent / f"{name}.json"
+        path.write_text(json.dumps(settings))
+        loaded = load_config(PretrainConfig, config, [f"output={output}", f"deepspeed={path}", *overrides])
+        write_bytes(output / "config.yaml", dump_config(loaded).encode())
+        paths.append(str(output / "config.yaml"))
+    printed = run_ranks(world_size, ["-m", "tests.integration.one_update", *paths])
+    said = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.startswith(str(config.parent))}
+    for name, output in outputs.items():
+        folder = RunFolder(output).checkpoint(1)
+        pieces = Pieces(folder, verify_checkpoint(folder))
+        gradients = {}
+        for parameter, shape in pieces.shapes.items():
+            moment = torch.empty(torch.Size(shape).numel())
+            pieces.read_into("exp_avg", parameter, 0, moment)
+            gradients[parameter] = moment.view(shape) / (1 - loaded.optimizer.beta1)
+        loss, norm = map(float, said[str(output / "config.yaml")])
+        yield name, Update(gradients, {parameter: pieces.whole(parameter) for parameter in pieces.shapes}, loss, norm)
 
 
 def plain(path: Path, overrides: list[str], mean_of_means: bool = False) -> tuple[Tensors, Tensors, float]:
@@ -86,22 +107,43 @@ def largest_difference(left: Tensors, right: Tensors) -> float:
 
 GEOMETRY = ["batch.train_batch_size=32", "model.hidden_size=32", "model.num_hidden_layers=2"]
 NO_DROPOUT = ["model.hidden_dropout_prob=0.0", "model.attention_probs_dropout_prob=0.0"]
+FOURS = ["batch.train_micro_batch_size_per_gpu=4"]  # 1 rank × 8 micro-batches of 4, or 2 × 4
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+EXACT = {
+    "zero0": zero(0),
+    "zero1": zero(1),
+    "zero2": zero(2),
+    "zero1-offload": zero(1, **OFFLOAD),
+    "zero2-offload": zero(2, **OFFLOAD),
+    "zero3": zero(3, stage3_param_persistence_threshold=100),  # some gathered for good, some not
+    "zero3-offload": zero(3, sub_group_size=5000, **OFFLOAD),
+}
+ROUNDED = {
+    "zero1-bf16": zero(1, "bf16"),
+    "zero2-bf16": zero(2, "bf16"),
+    "zero3-bf16": zero(3, "bf16"),
+    "zero3-offload-bf16": zero(3, "bf16", **OFFLOAD),
+}
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
-def test_any_division_of_the_batch_makes_the_update_of_plain_pytorch(pretrain_yaml: Path, stage: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_stage_and_division_makes_the_update_of_plain_pytorch(pretrain_yaml: Path, world_size: int) -> None:
     settings = [*GEOMETRY, *NO_DROPOUT]
-    one = [*settings, "batch.train_micro_batch_size_per_gpu=4"]  # 1 rank × 8 micro-batches of 4
     gradient, weights, loss = plain(pretrain_yaml, settings)
-    for world_size in (1, 2):  # 1 × 8 and 2 × 4
-        theirs = ours(pretrain_yaml, world_size, stage, one)
-        assert largest_difference(theirs[0], gradient) < 1e-5
-        assert theirs[2] == pytest.approx(loss, rel=1e-6)
-        learned = load_config(PretrainConfig, pretrain_yaml, settings).optimizer.learning_rate
-        far = [name for name in weights if float((theirs[1][name] - weights[name]).abs().max()) > 2.1 * learned]
-        assert not far  # Adam's first step is lr · sign(gradient): where the gradient is zero its sign is rounding
-        same = [float(((theirs[1][n] - weights[n]).abs() < 1e-6).float().mean()) for n in weights]
-        assert min(same) > 0.95
+    norm = float(torch.nn.utils.get_total_norm(list(gradient.values())))
+    learned = load_config(PretrainConfig, pretrain_yaml, settings).optimizer.learning_rate
+    seen = []
+    for name, theirs in ours(pretrain_yaml, world_size, EXACT | ROUNDED, [*settings, *FOURS]):
+        seen.append(name)
+        exact = name in EXACT
+        assert largest_difference(theirs.gradients, gradient) < (1e-5 if exact else 0.05), name
+        assert theirs.loss == pytest.approx(loss, rel=1e-6 if exact else 1e-3), name
+        assert theirs.norm == pytest.approx(norm, rel=1e-5 if exact else 1e-2), name
+        distances = [(theirs.weights[n] - weights[n]).abs() for n in weights]
+        if exact:  # Adam's first step is lr · sign(gradient): where that is zero its sign is rounding
+            assert max(float(distance.max()) for distance in distances) < 2.1 * learned, name
+            assert min(float((distance < 1e-6).float().mean()) for distance in distances) > 0.95, name
+    assert sorted(seen) == sorted(EXACT | ROUNDED)
 
 
 def test_the_mean_of_means_is_another_gradient(pretrain_yaml: Path) -> None:
@@ -113,8 +155,9 @@ def test_the_mean_of_means_is_another_gradient(pretrain_yaml: Path) -> None:
 
 
 def test_dropout_is_the_same_on_any_number_of_ranks(pretrain_yaml: Path) -> None:
-    settings = [*GEOMETRY, "batch.train_micro_batch_size_per_gpu=4"]
-    one, two = ours(pretrain_yaml, 1, 1, settings), ours(pretrain_yaml, 2, 1, settings)
-    assert largest_difference(two[0], one[0]) < 1e-5
+    kinds = {"zero1": zero(1)}
+    ((_, one),) = ours(pretrain_yaml, 1, kinds, [*GEOMETRY, *FOURS])
+    ((_, two),) = ours(pretrain_yaml, 2, kinds, [*GEOMETRY, *FOURS])
+    assert largest_difference(two.gradients, one.gradients) < 1e-5
     without, *_ = plain(pretrain_yaml, [*GEOMETRY, *NO_DROPOUT])
-    assert largest_difference(one[0], without) > 1e-2
+    assert largest_difference(one.gradients, without) > 1e-2

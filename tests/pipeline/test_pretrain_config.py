@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.configfile import dump_config, load_config
-from pipeline.deepspeed_json import OWNED, read_deepspeed_json
+from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.optim_config import ScheduleConfig
 from pipeline.pretrain_config import PretrainConfig
@@ -159,57 +159,3 @@ def test_a_resolved_configuration_loads_again(tmp_path: Path) -> None:
     path = tmp_path / "resolved.yaml"
     path.write_text(dump_config(config))
     assert load_config(PretrainConfig, path) == config
-
-
-def deepspeed(tmp_path: Path, settings: Any) -> Path:
-    path = tmp_path / "deepspeed.json"
-    path.write_text(json.dumps(settings))
-    return path
-
-
-@pytest.mark.parametrize("stage", [0, 1, 2])
-def test_stages(tmp_path: Path, stage: int) -> None:
-    settings = {"zero_optimization": {"stage": stage}, "bf16": {"enabled": False}, "steps_per_print": 1}
-    assert read_deepspeed_json(deepspeed(tmp_path, settings)) == settings
-    assert read_deepspeed_json(deepspeed(tmp_path, {})) == {}
-
-
-@pytest.mark.parametrize("key", sorted(OWNED))
-def test_what_the_configuration_owns_is_a_clash(tmp_path: Path, key: str) -> None:
-    path = deepspeed(tmp_path, {key: 1, "steps_per_print": 1})
-    with pytest.raises(InputError) as caught:
-        read_deepspeed_json(path)
-    assert str(caught.value) == f"{path}: {key!r} belongs to the pretraining configuration: set {OWNED[key]} there"
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage: found 3; accepted: 0, 1, 2"),
-        ({"zero_optimization": {"stage": 7}}, "zero_optimization.stage: found 7; accepted: 0, 1, 2"),
-        ({"zero_optimization": {"stage": "1"}}, 'zero_optimization.stage: found "1"; accepted: 0, 1, 2'),
-        ({"zero_optimization": {"stage": True}}, "zero_optimization.stage: found true; accepted: 0, 1, 2"),
-        ({"zero_optimization": {"stage": [1]}}, "zero_optimization.stage: found [1]; accepted: 0, 1, 2"),
-        ({"zero_optimization": True}, "zero_optimization: found true; expected an object"),
-        ({"zero_optimization": None}, "zero_optimization: found null; expected an object"),
-        ({"zero_optimization": {"offload_optimizer": {}}}, "zero_optimization: unknown key 'offload_optimizer'"),
-        ({"zero_optimization": {"stagee": 1}}, "zero_optimization: unknown key 'stagee'; did you mean 'stage'?"),
-        ({"zero_optimisation": {"stage": 1}}, "unknown key 'zero_optimisation'; did you mean 'zero_optimization'?"),
-        ({"bfloat16": {"enabled": True}}, "unknown key 'bfloat16'"),
-        ({"torch_autocast": {"enabled": True}}, "unknown key 'torch_autocast'"),
-        ({"fp16": {"enabled": True}}, "fp16.enabled: training runs in fp32; accepted: false"),
-        ({"bf16": {"enabled": "auto"}}, "bf16.enabled: training runs in fp32; accepted: false"),
-        ({"bf16": True}, "bf16: found true; expected an object"),
-    ],
-)
-def test_what_deepspeed_settings_are_refused(tmp_path: Path, settings: Any, complaint: str) -> None:
-    path = deepspeed(tmp_path, settings)
-    with pytest.raises(InputError) as caught:
-        read_deepspeed_json(path)
-    assert str(caught.value).startswith(f"{path}: {complaint}")
-
-
-def test_several_clashes_name_the_same_one_in_every_process(tmp_path: Path) -> None:
-    path = deepspeed(tmp_path, dict.fromkeys(reversed(sorted(OWNED)), 1))
-    with pytest.raises(InputError, match="'gradient_accumulation_steps' belongs"):
-        read_deepspeed_json(path)

@@ -22,9 +22,9 @@ def checkpoint(run: RunFolder, step: int) -> Path:
     folder = run.checkpoint(step)
     folder.mkdir(parents=True)
     (folder / WEIGHTS).write_bytes(b"weights of step %d" % step)
-    counters = {"step": step, "consumed_samples": 8 * step, "consumed_tokens": 64 * step}
+    counters = {"step": step, "updates": step, "consumed_samples": 8 * step, "consumed_tokens": 64 * step}
     digests = {"corpus_digest": "c0ffee", "tokenizer_fingerprint": "facade"}
-    stamped = {"tensors": {}, "recipe": {}, "config": {}, "deepspeed": {}, "versions": {}}
+    stamped = {"tensors": {}, "states": {}, "recipe": {}, "config": {}, "deepspeed": {}, "versions": {}}
     files = {"files": describe_files(folder, [WEIGHTS])}
     write_json(folder / MANIFEST, seal({"kind": KIND, "format": FORMAT, **counters, **digests, **stamped, **files}))
     return folder
