@@ -167,6 +167,7 @@ def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus
 def model_card(config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> str:
     """A Hugging Face model card: what it is, what it was trained on, how to load it."""
     m = config.model
+    began = f"It began with the weights of SHA-256 `{m.init_from.sha256}`." if m.init_from else "It began at random."
     return f"""---
 library_name: transformers
 pipeline_tag: fill-mask
@@ -176,7 +177,7 @@ tags: [{family_of(m).model_type}, masked-lm, kilobatch]
 A {KINDS[m.architecture]} encoder ({m.layer_norm}-LN, {m.num_hidden_layers} layers, hidden size {m.hidden_size},
 {m.num_attention_heads} heads, vocabulary {corpus.vocab_size}), pretrained with Kilobatch: {manifest["step"]} steps of
 {config.batch.train_batch_size} sequences of {config.batch.sequence_length} tokens
-({manifest["consumed_tokens"]:,} tokens), masking {config.masking.mlm_probability:.0%}.
+({manifest["consumed_tokens"]:,} tokens), masking {config.masking.mlm_probability:.0%}. {began}
 
     from transformers import AutoModelForMaskedLM, AutoTokenizer
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)

@@ -18,10 +18,12 @@ from pipeline.files import digest_of, file_sha256, read_json, verify_file
 from pipeline.hugging_face import FAMILIES, Rows, positions_before, table
 from pipeline.model_config import FIRST_POSITION, ModelConfig, named
 from pipeline.shards import Corpus
-from pipeline.vocabulary import TOKENIZER, check_same_vocabulary
+from pipeline.vocabulary import TOKENIZER, check_same_vocabulary, vocabulary_file
 
 SETTINGS, PROVENANCE = "config.json", "provenance.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# RoBERTa under other names, for other tokenizers
+ALIKE = {"camembert": ("roberta", "post"), "xlm-roberta": ("roberta", "post")}
 READABLE = {"F64", "F32", "F16", "BF16"}
 FREE = {"hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range"}  # of a run, not of the function
 
@@ -73,7 +75,7 @@ class ModelFolder:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; expected a Hugging Face model: {SETTINGS} and {WEIGHTS}")
         self.settings = self._read_settings()
-        families = {family.model_type: key for key, family in FAMILIES.items()}
+        families = {family.model_type: key for key, family in FAMILIES.items()} | ALIKE
         if (found := self.settings.model_type) not in families:
             raise InputError(f"{path / SETTINGS}: model_type: found {found!r}{nearest(found, families)}")
         self.architecture, self.layer_norm = families[found]
@@ -171,7 +173,10 @@ class ModelFolder:
         return self.find(output_bias) is not None
 
     def __str__(self) -> str:
-        return f"{self.path}" if self.has_head else f"{self.path}, which has no head: a new one begins"
+        lacks = [] if self.has_head else ["no head: a new one begins"]
+        if vocabulary_file(self.path) is None:
+            lacks.append("no tokenizer: that its ids are the corpus's is taken for granted")
+        return f"{self.path}, which has {'; '.join(lacks)}" if lacks else str(self.path)
 
     def placed(self, config: ModelConfig) -> list[tuple[Rows, Stored]]:
         """Every tensor of ours beside the one that it begins with: without the head's, if there is none.

@@ -8,24 +8,33 @@ from pipeline.files import file_sha256, read_json
 from pipeline.shards import Corpus
 
 TOKENIZER = "tokenizer.json"
+FILES = (TOKENIZER, "vocab.json", "vocab.txt")  # the latter two of models from before it: BPE's, and BERT's
+
+
+def vocabulary_file(folder: Path) -> Path | None:
+    """The file of a model's folder that says its vocabulary, if one does."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
 def read_vocabulary(path: Path) -> dict[int, str]:
-    """Id → token of a `tokenizer.json`, special and added tokens too.
+    """Id → token, special and added tokens too where the file has them.
 
     Raises:
-        InputError: not a tokenizer as the `tokenizers` library writes it.
+        InputError: not what `tokenizers` or `transformers` write under this name.
     """
-    tokenizer = read_json(path)
+    if path.suffix == ".txt":
+        return dict(enumerate(path.read_text(encoding="utf-8").splitlines()))
+    values = read_json(path)
     try:
-        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary = values["model"]["vocab"] if path.name == TOKENIZER else values
         if isinstance(vocabulary, dict):
             tokens = {int(number): str(token) for token, number in vocabulary.items()}
         else:  # of a unigram model: pairs of a piece and its score
             tokens = {number: str(piece) for number, (piece, _) in enumerate(vocabulary)}
-        return tokens | {int(added["id"]): str(added["content"]) for added in tokenizer.get("added_tokens", [])}
+        added = values.get("added_tokens", []) if path.name == TOKENIZER else []
+        return tokens | {int(token["id"]): str(token["content"]) for token in added}
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: not a tokenizer: its model has no vocabulary") from None
+        raise InputError(f"{path}: not a tokenizer's vocabulary") from None
 
 
 def check_same_vocabulary(folder: Path, corpus: Corpus) -> None:
@@ -34,8 +43,8 @@ def check_same_vocabulary(folder: Path, corpus: Corpus) -> None:
     Raises:
         InputError: they are not; it names both sides (law 5).
     """
-    theirs, ours = folder / TOKENIZER, corpus.folder / "tokenizer" / TOKENIZER
-    if not theirs.is_file():
+    theirs, ours = vocabulary_file(folder), corpus.folder / "tokenizer" / TOKENIZER
+    if theirs is None:
         return
     found = file_sha256(theirs)
     if found == corpus.tokenizer_fingerprint:
@@ -43,7 +52,8 @@ def check_same_vocabulary(folder: Path, corpus: Corpus) -> None:
     if f"tokenizer/{TOKENIZER}" not in corpus.manifest["files"]:
         raise InputError(f"{theirs}: SHA-256 {found}; {corpus.folder} was made with {corpus.tokenizer_fingerprint}")
     their_tokens, our_tokens = read_vocabulary(theirs), read_vocabulary(ours)
-    for number in sorted(their_tokens.keys() | our_tokens.keys()):
+    compared = their_tokens.keys() | our_tokens.keys() if theirs.name == TOKENIZER else their_tokens.keys()
+    for number in sorted(compared):  # the other files lack what was added to them
         if (their := their_tokens.get(number)) != (our := our_tokens.get(number)):
             raise InputError(f"{theirs}: id {number} is {_said(their)}, in {ours} {_said(our)}: another tokenizer")
 

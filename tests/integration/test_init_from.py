@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from launch import local
 from pipeline.configfile import load_config
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut
@@ -19,11 +20,13 @@ from tests.ranks import pretrain, run_ranks
 from tests.their_models import their_model
 
 
-def test_a_run_goes_on_from_a_model_and_needs_it_once(pretrain_yaml: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_from_a_model_and_needs_it_once(
+    pretrain_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = their_model(tmp_path / "model")
     settings = [f"model={{init_from: {folder}}}", "schedule.total_steps=2"]
     said = pretrain(pretrain_yaml, 1, [*settings, "stop_at_step=1"], expected=75)
-    assert f"begins with the weights of {folder}\n" in said
+    assert f"begins with the weights of {folder}, which has no tokenizer" in said
 
     config = load_config(PretrainConfig, pretrain_yaml, settings)
     corpus, run = Corpus(config.corpus), RunFolder(config.output)
@@ -31,7 +34,7 @@ def test_a_run_goes_on_from_a_model_and_needs_it_once(pretrain_yaml: Path, tmp_p
     load_start(model, config.model)
     first = json.loads(run.metrics.read_text().splitlines()[0])
     held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
-    assert first["loss"] == pytest.approx(held_out.loss(model, torch.device("cpu")), rel=1e-6)
+    assert first["loss"] == pytest.approx(held_out.scores(model, torch.device("cpu")).loss, rel=1e-6)
 
     manifest = verify_checkpoint(run.checkpoint(1))
     check_provenance(manifest, identity(config, corpus), run.checkpoint(1))
@@ -43,5 +46,7 @@ def test_a_run_goes_on_from_a_model_and_needs_it_once(pretrain_yaml: Path, tmp_p
     shutil.rmtree(folder)
     resolved = run.config.read_text().replace("stop_at_step: 1", "stop_at_step: null")
     run.config.write_text(resolved)
+    assert local.pretrain(load_config(PretrainConfig, run.config), dry_run=True) == 0
+    assert "weights of the checkpoint of step 1" in " ".join(capsys.readouterr().out.split())
     assert "begins with" not in run_ranks(1, ["-m", "pipeline.train", str(run.config)])
     assert run.steps() == [1, 2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
 
 from pipeline.configfile import dump_config, load_config
 from pipeline.errors import DigestError, InputError
@@ -22,6 +22,7 @@ from tests.conftest import flip_byte
 from tests.their_models import VOCABULARY, their_model
 
 TYPES = ["roberta", "bert", "roberta-prelayernorm", "megatron-bert"]
+UNKNOWN = "no tokenizer: that its ids are the corpus's is taken for granted"
 
 
 def configured(pretrain_yaml: Path, folder: Path, *overrides: str) -> PretrainConfig:
@@ -52,13 +53,13 @@ def assert_the_same_function(ours: MaskedLM, folder: Path, padding: int = 1) -> 
         torch.testing.assert_close(ours(ids, mask, tokens), logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize("model_type", [*TYPES, "xlm-roberta", "camembert"])
 def test_what_begins_is_their_function(pretrain_yaml: Path, tmp_path: Path, model_type: str) -> None:
     """RoBERTa's token type, of which ours has none, is not zero here."""
     folder = their_model(tmp_path / "model", model_type)
     config = configured(pretrain_yaml, folder)
     ours, said = started(config)
-    assert said == f"begins with the weights of {folder}"
+    assert said == f"begins with the weights of {folder}, which has {UNKNOWN}"
     assert_the_same_function(ours, folder)
     found = config.model
     assert (found.hidden_size, found.num_attention_heads, found.hidden_dropout_prob) == (12, 3, 0.25)
@@ -72,7 +73,7 @@ def test_a_model_without_a_head_brings_its_encoder(pretrain_yaml: Path, tmp_path
         folder = their_model(tmp_path / str(number), model_type, kind)
         config = configured(pretrain_yaml, folder, "model.output_bias_init=unigram")
         ours, said = started(config)
-        assert said.endswith(", which has no head: a new one begins")
+        assert said.endswith(f", which has no head: a new one begins; {UNKNOWN}")
         assert ours.head.bias.min() < -1, "unigram"
         assert ours.head.dense.weight.std().item() == pytest.approx(0.02, rel=0.2)
         theirs = AutoModel.from_pretrained(folder).eval()
@@ -103,7 +104,7 @@ def test_weights_in_several_files_in_half_precision_and_under_old_names(pretrain
             {name: tensor.to(dtype) for name, tensor in weights.items()}, half / "model.safetensors", {"format": "pt"}
         )
         assert_the_same_function(started(configured(pretrain_yaml, half))[0], half)
-    old = their_model(tmp_path / "old", "bert")
+    old = their_model(tmp_path / "old", "bert", AutoModelForPreTraining)  # with a head for next sentences
     weights = rename_norms(load_file(old / "model.safetensors"))
     assert any(name.endswith("gamma") for name in weights)
     save_file(weights, old / "model.safetensors", {"format": "pt"})
@@ -173,7 +174,10 @@ def test_what_a_run_sets_itself_contradicts_nothing(pretrain_yaml: Path, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model_type": "gpt2"}, "config.json: model_type: found 'gpt2'; accepted: bert, megatron-bert, roberta, rob"),
+        (
+            {"model_type": "gpt2"},
+            "config.json: model_type: found 'gpt2'; accepted: bert, camembert, megatron-bert",
+        ),
         ({"model_type": "robert"}, "config.json: model_type: found 'robert'; did you mean 'roberta'?"),
         ({"hidden_size": "12"}, "config.json: hidden_size: found '12'; expected a valid integer"),
         ({"hidden_size": None}, "config.json: hidden_size: found None; expected a valid integer"),
@@ -275,5 +279,15 @@ def test_another_tokenizer_is_an_error_that_names_both(pretrain_yaml: Path, corp
     theirs.write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {"<s>": 0, "a": 1, "c": 2}}}))
     check_start(config, Corpus(corpus))  # another text of the same vocabulary
     theirs.write_text('{"model": {}}')
-    with pytest.raises(InputError, match=r"tokenizer\.json: not a tokenizer: its model has no vocabulary"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: not a tokenizer's vocabulary"):
         check_start(config, Corpus(corpus))
+    theirs.unlink()
+    for name, same, other in (
+        ("vocab.txt", "<s>\na\nc\n", "<s>\nc\na\n"),
+        ("vocab.json", '{"a": 1, "c": 2}', '{"a": 1, "b": 2}'),  # what was added stands elsewhere
+    ):
+        (folder / name).write_text(same)
+        check_start(config, Corpus(corpus))
+        (folder / name).write_text(other)
+        with pytest.raises(InputError, match=rf"{name}: id \d is "):
+            check_start(config, Corpus(corpus))
