@@ -1,5 +1,7 @@
 """The command line. A command imports what it runs when it runs: `--help` loads neither torch nor Beam."""
 
+import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -261,6 +263,7 @@ def main() -> None:
     """The `kilobatch` command: every mistake of the user's is one line, with an exit code of its own."""
     try:
         code = app(prog_name="kilobatch", standalone_mode=False)  # None, or the code of a typer.Exit
+        sys.stdout.flush()
         if code == INTERRUPTED:
             raise KeyboardInterrupt  # which typer has made a code of
         sys.exit(code)
@@ -270,10 +273,22 @@ def main() -> None:
         _fail(_usage(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
+        _fail("", 1)
     except OSError as error:
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}", InputError.exit_code)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has enough, such as `head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.files import verify_file, verify_files
 from pipeline.pairs import Pairs
 from pipeline.shards import PAIRS, Corpus, Split
+from pipeline.tables import print_table
 
 TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -43,7 +44,8 @@ def print_stats(corpus: Corpus, console: Console) -> None:
             filled = counts.get("fill_rate", {}).get(length)
             shown = "" if filled is None else f"{filled:.1%}"
             samples.add_row(split, length, f"{counts['samples'][length]:,}", shown)
-    console.print(splits, samples)
+    print_table(splits, console)
+    print_table(samples, console)
     sources = Table("source", "read", "kept", "tokens", "duplicates", "near-duplicates", "skipped", "refused")
     for name, counts in manifest.get("counts", {}).get("sources", {}).items():
         left_out = [
@@ -52,7 +54,7 @@ def print_stats(corpus: Corpus, console: Console) -> None:
         figures = (f"{counts.get(key, 0):,}" for key in ("read", "kept", "tokens", "duplicates", "near_duplicates"))
         sources.add_row(name, *figures, *left_out)
     if sources.row_count:
-        console.print(sources)
+        print_table(sources, console)
     _print_refused(corpus, console)
 
 
@@ -65,7 +67,7 @@ def _print_refused(corpus: Corpus, console: Console) -> None:
     for rule, number in corpus.manifest.get("counts", {}).get("dead_letters", {}).items():
         refused.add_row(rule, f"{number:,}", Text("\n".join(drawn.get(rule, ()))))
     if refused.row_count:
-        console.print(refused)
+        print_table(refused, console)
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,22 @@ def test_corpus_verify(kilobatch: Run, corpus: Path) -> None:
     assert complaint(kilobatch("corpus", "verify", corpus), 2).startswith(f"{corpus}: no manifest.json here")
 
 
+@pytest.mark.parametrize("words", [["corpus", "verify"], ["corpus", "stats"], ["corpus", "--help"]])
+def test_a_reader_that_has_enough_is_no_mistake(corpus: Path, words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    given = [] if words[-1] == "--help" else [str(corpus)]
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.cli", *words, *given],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_shortened_shard_stops_pretraining_with_3(kilobatch: Run, pretrain_yaml: Path, corpus: Path) -> None:
     path = corpus / "valid-00000-of-00002.tokens"
     path.write_bytes(path.read_bytes()[:-2])

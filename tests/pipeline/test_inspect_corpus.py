@@ -1,5 +1,6 @@
 """What `corpus stats` and `corpus show` say: the samples that training reads, and the manifest's numbers."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,25 @@ def test_a_pair_is_shown_as_its_segments(tmp_path: Path) -> None:
         assert says in text
         assert text.count("pieces:") == 2
     assert "packing: segment-pair" in printed(print_stats, corpus)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("width", [20, 80, 300])
+def test_figures_are_whole_however_wide_the_terminal_is(real: Path, width: int, terminal: bool) -> None:
+    corpus, file = Corpus(real), io.StringIO()
+    splits = {name: {**counts, "tokens": 123_456_789_012} for name, counts in corpus.manifest["splits"].items()}
+    sources = {
+        "a-source-of-a-long-name": {"read": 987_654_321, "dead_letters": {"too-short": 12_345_678}, "skipped": {}}
+    }
+    manifest = {**corpus.manifest, "splits": splits, "counts": {"sources": sources, "dead_letters": {}}}
+    corpus.manifest = manifest
+    print_stats(corpus, Console(file=file, width=width, force_terminal=terminal, soft_wrap=True, color_system=None))
+    words = file.getvalue().split()
+    for figure in ("123,456,789,012", "987,654,321", "12,345,678", "a-source-of-a-long-name", "near-duplicates"):
+        assert figure in words
+    assert "…" not in file.getvalue()
+    if not terminal:
+        assert any({"train", "123,456,789,012"} <= set(line.split()) for line in file.getvalue().splitlines())
 
 
 @pytest.mark.parametrize(
