@@ -23,7 +23,7 @@ _CONFIG = ftfy.TextFixerConfig(explain=False, replace_lossy_sequences=False, fix
 
 def repair(text: str, removed: Counter[str]) -> str:
     """The text with its wrongly decoded lines repaired; they are counted."""
-    if not _SUSPECT.search(text):
+    if text.isascii() or not _SUSPECT.search(text):
         return text
     lines = text.split("\n")
     for number, line in enumerate(lines):

@@ -18,7 +18,8 @@ META = "\u2581"  # SentencePiece writes a space so; in a text it would be taken 
 _NEWLINE = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _RARE = re.compile(rf"[{INVISIBLE}\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_ODD_SPACE = re.compile(rf"[^\S\n ]|{META}")
+# all of Python's white space but the plain two; `re` searches three times as fast for a class as for an alternative
+_ODD_SPACE = re.compile(f"[\t\x0b-\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000{META}]")
 _SPACES = re.compile(r" {2,}")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
@@ -61,5 +62,9 @@ def normalise(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
         text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
     _check_marks(text)
     text = _ODD_SPACE.sub(" ", unicodedata.normalize(form, text))
-    text = _SPACES.sub(" ", text).replace(" \n", "\n").replace("\n ", "\n")
-    return _EMPTY_LINES.sub("\n\n", text).strip()
+    if "  " in text:
+        text = _SPACES.sub(" ", text)
+    text = text.replace(" \n", "\n").replace("\n ", "\n")
+    if "\n\n\n" in text:
+        text = _EMPTY_LINES.sub("\n\n", text)
+    return text.strip()

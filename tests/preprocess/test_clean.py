@@ -1,5 +1,7 @@
 """Cleaners, each on the constructs it must take out and on those it must keep."""
 
+import re
+import sys
 import time
 import unicodedata
 
@@ -34,6 +36,22 @@ def test_unicode_is_idempotent(text: str, form: str) -> None:
     assert unicode.normalise(once, form) == once  # type: ignore[arg-type]
     assert unicodedata.is_normalized(form, once)  # type: ignore[arg-type]
     assert not any(unicodedata.category(character) == "Cc" for character in once.replace("\n", ""))
+
+
+WHITE = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]
+
+
+@given(st.lists(st.sampled_from([*WHITE, " ", "\n", unicode.META, "a", "é", "\u200b"])).map("".join))
+def test_white_space(raw: str) -> None:
+    text = unicode._NEWLINE.sub("\n", raw).replace("\u200b", "")
+    text = re.sub(" {2,}", " ", re.sub(rf"[^\S\n ]|{unicode.META}", " ", text))
+    text = re.sub("\n{3,}", "\n\n", text.replace(" \n", "\n").replace("\n ", "\n")).strip()
+    assert unicode.normalise(raw) == text
+
+
+def test_no_other_white_space_is_left() -> None:
+    for character in WHITE:
+        assert unicode.normalise(f"a{character}b") in ("a b", "a\nb")
 
 
 @pytest.mark.parametrize(
