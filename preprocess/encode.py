@@ -1,11 +1,12 @@
 """Normalised text → token ids and where its sentences begin, with the tokenizer that the corpus exports.
 
 No token of a tokenizer of ours, or of RoBERTa's, crosses a space, so a document's ids are those of its words, each with
-the space before it. Words repeat: most are looked up. That is several times as fast as the tokenizer on whole
-documents, and gives its ids (`tests/preprocess/test_encode.py`). Other tokenizers encode whole documents.
+the space before it. Words repeat: most are looked up (`preprocess.words`). That is several times as fast as the
+tokenizer on whole documents, and gives its ids (`tests/preprocess/test_encode.py`). Other tokenizers encode whole
+documents.
 """
 
-from collections.abc import Iterator
+import re
 from threading import Lock
 from typing import NamedTuple
 
@@ -13,66 +14,61 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, pre_tokenizers
 
+from preprocess.pieces import Ids, Numbers, Pieces
 from preprocess.sentences import spans
+from preprocess.words import Words
 
-_REMEMBERED = 500_000  # words: about 100 MB
 _LONGEST = 40  # characters of a word that is worth remembering; Chinese writes whole lines without a space
+_SPACE, _LINE_END = ord(" "), ord("\n")
+_LINE_ENDS = re.compile(r"\n+")
 
 
 class Encoded(NamedTuple):
     """A document's ids, the separator at their end not yet among them, and the begins of its sentences (S)."""
 
-    ids: npt.NDArray[np.uint32]
+    ids: Ids
     sentences: npt.NDArray[np.uint64]
 
 
-class _Words(NamedTuple):
+class _Split(NamedTuple):
+    """The W words of a document, and where its S sentences begin in them."""
+
     words: list[str]
-    first: list[int]  # words that begin sentences
-    divided: dict[int, list[int]]  # word → its characters at which further sentences begin (Chinese)
+    long: Numbers  # words that are too long to be remembered
+    within: Numbers  # the word that each sentence begins in, (S)
+    cuts: Numbers  # at which character of that word, (S)
 
 
-def _groups(text: str) -> Iterator[list[tuple[int, int]]]:
-    """Sentences that follow each other without a space in one group."""
-    group: list[tuple[int, int]] = []
-    for begin, end in spans(text):
-        if group and group[-1][1] != begin:
-            yield group
-            group = []
-        group.append((begin, end))
-    yield group
-
-
-def _space(word: str) -> str:
-    """What a word is encoded with in front of it, unless line ends are there."""
-    return "" if word[0] == "\n" else " "
-
-
-def _words(text: str, lines: bool) -> _Words:
+def _split(text: str, lines: bool) -> _Split:
     """The words of a document.
 
     Args:
         lines: whether line ends are characters of the word after them; else they are spaces.
     """
-    found = _Words([], [], {})
-    end = 0
-    for group in _groups(text):
-        offset = end if lines and text[end] == "\n" else group[0][0]
-        end = group[-1][1]
-        words = text[offset:end].split(" ")  # of white space, a group has single spaces only
-        found.first.append(len(found.words))
-        if len(group) > 1:
-            begins = np.cumsum([0, *(len(word) + 1 for word in words)])
-            cuts = np.array([begin - offset for begin, _ in group[1:]])
-            within = np.searchsorted(begins, cuts, side="right") - 1
-            for word, cut in zip(within.tolist(), (cuts - begins[within]).tolist(), strict=True):
-                found.divided.setdefault(len(found.words) + word, []).append(cut)
-        found.words.extend(words)
-    return found
+    found = spans(text)
+    begins = np.array([begin for begin, _ in found])
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    space, line_end = codes == _SPACE, codes == _LINE_END
+    starts = np.empty(len(codes), np.bool_)
+    starts[0] = True
+    if lines:
+        words = _LINE_ENDS.sub(r" \g<0>", text).split(" ")
+        starts[1:] = space[:-1] | (line_end[1:] & ~line_end[:-1])
+        ends = [end for _, end in found[:-1]]
+        begins[1:] = np.where(line_end[begins[1:] - 1], ends, begins[1:])
+    else:
+        words = text.split()  # what is left of white space in a normalised text are spaces and line ends
+        apart = space | line_end
+        starts[1:] = apart[:-1] & ~apart[1:]
+    first = np.flatnonzero(starts)
+    within = np.searchsorted(first, begins, side="right") - 1
+    long = np.flatnonzero(np.diff(first, append=len(codes)) > _LONGEST)
+    return _Split(words, long, within, begins - first[within])
 
 
-def _bytes(ids: list[int]) -> bytes:
-    return np.array(ids, np.uint32).tobytes()
+def _space(word: str) -> str:
+    """What a word is encoded with in front of it, unless line ends are there."""
+    return "" if word[0] == "\n" else " "
 
 
 def _cuts_at_spaces(tokenizer: Tokenizer) -> bool:
@@ -98,7 +94,8 @@ class Encoder:
         added = tokenizer.get_added_tokens_decoder().values()
         self.special_tokens = [token.content for token in added if token.special]
         self._tokenizer = tokenizer
-        self._known = {"": b""}  # word → the bytes of its ids
+        self._pieces = Pieces(tokenizer)
+        self._words = Words(tokenizer.get_vocab(with_added_tokens=False), self._encode_spaced)
         self._lock = Lock()  # some runners do several tasks in the threads of one process
 
     def encode(self, text: str) -> Encoded:
@@ -117,54 +114,77 @@ class Encoder:
         return Encoded(np.array(encoding.ids, np.uint32), np.append(0, within).astype(np.uint64))
 
     def _encode_words(self, text: str) -> Encoded:
-        words, first, divided = _words(text, self._lines)
-        apart, within = self._encode_apart(words, divided)
-        fresh = set(words).difference(self._known)  # `- self._known.keys()` would go through all that are known
-        self._learn([*fresh])
-        parts = [*map(self._known.__getitem__, words)]
-        for number, part in apart.items():
-            parts[number] = part
-        self._forget(fresh)
-        lengths = np.fromiter(map(len, parts), np.int64, len(parts)) // 4
+        words, long, within, cuts = _split(text, self._lines)
+        inner = cuts > 0
+        apart = np.unique(np.concatenate([[0], long, within[inner]]))
+        texts = [words[number] for number in apart.tolist()]
+        for number in apart.tolist():
+            words[number] = ""
+        ids, lengths = self._words.encode(words)
         begins = np.cumsum(lengths) - lengths
-        inner = [int(begins[number]) + token for number, tokens in within.items() for token in tokens]
-        sentences = np.unique(np.concatenate([begins[first], np.array(inner, np.int64)]))
-        return Encoded(np.frombuffer(b"".join(parts), np.uint32), sentences.astype(np.uint64))
+        of_apart, lengths[apart], tokens = self._encode_apart(texts, np.searchsorted(apart, within[inner]), cuts[inner])
+        ids = np.insert(ids, np.repeat(begins[apart], lengths[apart]), of_apart)
+        begins = np.cumsum(lengths) - lengths
+        tokens = (begins[within[inner]] + tokens)[tokens < lengths[within[inner]]]
+        return Encoded(ids, np.unique(np.append(begins[within[~inner]], tokens)).astype(np.uint64))
 
-    def _learn(self, words: list[str]) -> None:
-        """Encode words, all in one text: one call for each would take several times as long."""
-        text = [_space(word) + word for word in words]
+    def _encode_apart(self, words: list[str], at: Numbers, cuts: Numbers) -> tuple[Ids, Numbers, Numbers]:
+        """Encode the document's first word, which no space precedes, and others that are not remembered.
+
+        Args:
+            at: of C cuts, the word that each is in, ascending.
+            cuts: the character of that word before which it is (C).
+
+        Returns:
+            The words' ids one after the other, how many each has, and of each word that is cut the first token that
+            begins behind the cut (C).
+        """
+        first = at == 0
+        ids, lengths, tokens = self._by_offsets(words[:1], at[first], cuts[first])
+        if len(words) == 1:
+            return ids, lengths, tokens
+        others = self._by_bytes(words[1:], at[~first] - 1, cuts[~first])
+        if others is None:
+            return self._by_offsets(words, at, cuts)
+        return np.append(ids, others[0]), np.append(lengths, others[1]), np.append(tokens, others[2])
+
+    def _by_offsets(self, words: list[str], at: Numbers, cuts: Numbers) -> tuple[Ids, Numbers, Numbers]:
+        text = [words[0], *(_space(word) + word for word in words[1:])]
         encoding = self._tokens("".join(text))
-        ends = np.cumsum([len(word) for word in text])
-        cuts = np.searchsorted([begin for begin, _ in encoding.offsets], [0, *ends])
-        ids = np.array(encoding.ids, np.uint32)
-        for word, begin, end in zip(words, cuts.tolist(), cuts[1:].tolist(), strict=False):
-            self._known[word] = ids[begin:end].tobytes()
+        begins = np.array([begin for begin, _ in encoding.offsets], np.int64)
+        ends = np.cumsum([*map(len, text)])
+        counted = np.searchsorted(begins, ends)
+        lengths = np.diff(counted, prepend=0)
+        tokens = np.searchsorted(begins, (ends - [*map(len, words)])[at] + cuts) - (counted - lengths)[at]
+        return np.array(encoding.ids, np.uint32), lengths, tokens
+
+    def _by_bytes(self, words: list[str], at: Numbers, cuts: Numbers) -> tuple[Ids, Numbers, Numbers] | None:
+        """The same of words that a space precedes, twice as fast; None where ids do not say what they stand for."""
+        ids, lengths = self._encode_spaced(words)
+        text = [_space(word) + word for word in words]
+        codes = np.frombuffer("".join(text).encode("utf-32-le"), np.uint32)
+        sizes = 1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF).astype(np.int64)
+        ends = np.cumsum(sizes)
+        begins = self._pieces.begins(ids, int(ends[-1]))
+        if begins is None:
+            return None
+        characters = (np.cumsum([*map(len, text)]) - [*map(len, words)])[at] + cuts
+        tokens = np.searchsorted(begins, (ends - sizes)[characters]) - (np.cumsum(lengths) - lengths)[at]
+        return ids, lengths, tokens
+
+    def _encode_spaced(self, words: list[str]) -> tuple[Ids, Numbers]:
+        """Encode words, all in one text: one call for each would take several times as long.
+
+        Each begins with a space or with line ends, which no word has further on: if as many tokens do, these are the
+        first of each.
+        """
+        text = [_space(word) + word for word in words]
+        ids = np.array(self._tokenizer.encode_batch_fast(["".join(text)], add_special_tokens=False)[0].ids, np.uint32)
+        first = self._pieces.words(ids)
+        if len(first) != len(words):
+            begins = [begin for begin, _ in self._tokens("".join(text)).offsets]
+            first = np.searchsorted(begins, np.cumsum([0, *map(len, text[:-1])]))
+        return ids, np.diff(first, append=len(ids))
 
     def _tokens(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
-
-    def _encode_apart(
-        self, words: list[str], divided: dict[int, list[int]]
-    ) -> tuple[dict[int, bytes], dict[int, list[int]]]:
-        """The ids of the document's first word, which no space precedes, and of words in which sentences begin, and
-        the tokens in them that begin one; they are blanked out of `words`."""
-        ids, within = {}, {}
-        for number in {0, *divided}:
-            space = _space(words[number]) if number else ""
-            encoding = self._tokens(space + words[number])
-            ids[number] = _bytes(encoding.ids)
-            begins = [begin for begin, _ in encoding.offsets]
-            cuts = [len(space) + cut for cut in divided.get(number, ())]
-            tokens = np.unique(np.searchsorted(begins, cuts)).tolist()
-            within[number] = [token for token in tokens if 0 < token < len(begins)]
-            words[number] = ""
-        return ids, within
-
-    def _forget(self, fresh: set[str]) -> None:
-        """Bound the memory: what a document had of long words, and, when there are too many, all."""
-        for word in fresh:
-            if len(word) > _LONGEST:
-                del self._known[word]
-        if len(self._known) > _REMEMBERED:
-            self._known = {"": b""}

@@ -1,5 +1,6 @@
 """Encoding word by word gives what the exported tokenizer gives for the whole document."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from preprocess import encode, tokenizer, tokens
+from preprocess import encode, tokenizer, tokens, words
 from preprocess.clean.unicode import normalise
 from preprocess.config import TokenizerConfig
 from preprocess.encode import Encoder
@@ -42,8 +43,28 @@ def whole(fast: Tokenizer, text: str) -> list[int]:
     return list(fast.encode(text, add_special_tokens=False).ids)
 
 
+def begins(plain: Tokenizer, text: str, lines: bool = False) -> list[int]:
+    """Where sentences begin among the ids of a text: at the token of their first character, or of the space before it,
+    where one begins there; within a word, at the next of the word; else they do not."""
+    found, tokens, end = [0], 0, 0
+    for word in re.findall(r"\n*[^ \n]+" if lines else r"[^ \n]+", text):
+        at = text.index(word, end)
+        end = at + len(word)
+        space = " " if at and not word.startswith("\n") else ""
+        encoding = plain.encode(space + word, add_special_tokens=False)
+        token_begins = [max(0, begin - len(space)) for begin, _ in encoding.offsets]
+        for begin, _ in spans(text):
+            inner = begin - at - (len(word) - len(word.lstrip("\n")))
+            if inner == 0 and begin < end:
+                found.append(tokens)
+            elif inner > 0 and begin < end:
+                found += [tokens + n for n, first in enumerate(token_begins) if first >= begin - at][:1]
+        tokens += len(encoding.ids)
+    return sorted(set(found))
+
+
 ODD = "|\n|\r\n|\n\n\n| \t |.|!|?|。|」|「|▁|\u00ad|\u200b|a\u0301|\u0301|\ufeff|\x1f|'s|I'll|aaa|baba|日本|。「|<0x41>"
-ODD += "|1,0.5|…|\u3000|\xa0|“|’|🙂|\u0085|<|>| "
+ODD += '|,|, |.\n|;|:|)|a,|1.|x")|1,0.5|…|\u3000|\xa0|“|’|🙂|\u0085|<|>| '
 _piece = st.one_of(
     st.sampled_from(ODD.split("|")),
     st.text(st.characters(codec="utf-8"), max_size=3),
@@ -64,18 +85,56 @@ def test_a_document_is_its_words(fast: Tokenizer, encoder: Encoder, raw: str) ->
     found = encoder.encode(text)
     assert found.ids.tolist() == whole(fast, raw)
     assert tokens.count_words(text) == len(text.split())
-    begins = found.sentences.tolist()
-    assert begins == sorted(set(begins))
-    assert begins[0] == 0
-    assert begins[-1] < len(found.ids)
-    assert len(begins) <= len(spans(text))
+    assert found.sentences.tolist() == begins(encoder._tokenizer, text)
+
+
+@pytest.fixture(scope="module")
+def roberta_like() -> Tokenizer:
+    """A given byte-level BPE, to which line ends are characters."""
+    trained = fast_tokenizer("byte-bpe")
+    trained.normalizer = None
+    return trained
+
+
+@given(pieces())
+def test_a_given_tokenizer_sees_line_ends(roberta_like: Tokenizer, raw: str) -> None:
+    text = normalise(raw)
+    if not text or any(token in raw for token in SPECIAL_TOKENS.values()):
+        return
+    found = Encoder(Tokenizer.from_str(roberta_like.to_str()), given=True).encode(text)
+    assert found.ids.tolist() == whole(roberta_like, text)
+    assert found.sentences.tolist() == begins(roberta_like, text, lines=True)
+
+
+def test_a_mark_that_a_piece_joins_to_letters_stays_with_its_word() -> None:
+    pieces = ["a", "b", ",", ".", "Ġ", "a,", "Ġa", "Ġa,", "Ġb"]
+    merges = [("a", ","), ("Ġ", "a"), ("Ġ", "a,"), ("Ġ", "b")]
+    joining = Tokenizer(models.BPE({piece: id for id, piece in enumerate(pieces)}, merges))
+    joining.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    assert set(words._lone_marks(joining.get_vocab())) == {"."}
+    encoder = Encoder(Tokenizer.from_str(joining.to_str()))
+    for text in ("b a, b, b. a. a, b.", "b, b a."):
+        assert encoder.encode(text).ids.tolist() == whole(joining, text)
+
+
+def test_a_failure_leaves_no_word_half_known(fast: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[str]) -> None:
+        raise MemoryError
+
+    encoder = Encoder(Tokenizer.from_str(fast.to_str()))
+    text = "ba bala, ba."
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder._words, "_encode", fail)
+        with pytest.raises(MemoryError):
+            encoder.encode(text)
+    assert encoder.encode(text).ids.tolist() == whole(fast, text)
 
 
 @pytest.mark.parametrize("bound", [0, 3, 40])
 def test_forgetting_changes_nothing(
     fast: Tokenizer, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, bound: int
 ) -> None:
-    monkeypatch.setattr(encode, "_REMEMBERED", bound)
+    monkeypatch.setattr(words, "_REMEMBERED", bound)
     monkeypatch.setattr(encode, "_LONGEST", bound // 10)
     for text in TEXTS * 2:
         assert encoder.encode(text).ids.tolist() == whole(fast, text)
@@ -85,7 +144,7 @@ def test_threads_share_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under Prism's LOOPBACK, and on Dask's workers with several threads."""
     fast = fast_tokenizer("byte-bpe")
     encoder = Encoder(Tokenizer.from_str(fast.to_str()))
-    monkeypatch.setattr(encode, "_REMEMBERED", 50)
+    monkeypatch.setattr(words, "_REMEMBERED", 50)
     texts = [f"{'x' * 50} {prose(number, 5)} {'y' * (45 + number % 3)}" for number in range(400)]
     with ThreadPoolExecutor(4) as pool:
         found = [encoded.ids.tolist() for encoded in pool.map(encoder.encode, texts)]

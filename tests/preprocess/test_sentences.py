@@ -1,11 +1,13 @@
 """The rules of sentence ends, and that no character but spaces is lost."""
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprocess import sentences as rules
 from preprocess.sentences import sentences, spans
 
 # where a sentence ends there is a bar, which the text does not have
@@ -98,6 +100,46 @@ OTHERS = [
 @pytest.mark.parametrize("text", [*ENGLISH, *CHINESE, *OTHERS])
 def test_rules(text: str) -> None:
     assert sentences(text.replace("|", "")) == [piece.strip() for piece in text.split("|") if piece]
+
+
+def by_rule(text: str) -> list[tuple[int, int]]:
+    """What `spans` finds, without its short ways: every mark is put to the rules."""
+    found, begin, quotes = [], 0, 0
+    for match in re.finditer(rf"\n+|[{rules._MARKS}]+([{rules._CLOSING}]*\"?[{rules._CLOSING}]*)|[\"“”]", text):
+        at, end = match.span()
+        if text[at] == "\n":
+            found += [(begin, at)] if at > begin else []
+            begin, quotes = end, 0
+        elif match[1] is None:
+            quotes += 1
+        else:
+            closing = match[1]
+            inside = sum(map(closing.count, '"“”'))
+            if closing[:1] == '"' and text[end : end + 1] not in " \n" and quotes % 2 == 0:
+                end, closing = match.start(1), ""
+            quotes += inside
+            if rules._ends(text, begin, at, text[at : match.start(1)], closing):
+                found.append((begin, end))
+                begin = end + (text[end : end + 1] == " ")
+    return found + ([(begin, len(text))] if begin < len(text) else [])
+
+
+PIECES = (
+    ". |.\n|\n\n|etc|Mr|vol|approx|IV|A|p.m|thirteen|?” said| Tom cried.|... |e.g|他说。|.” |《书|。”|！》|他。|第一"
+)
+FRAGMENTS = [*'aBI .!?\n。！？．…⋯؟।」"1“”)’ 《》（,，的', *PIECES.split("|")]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join))
+def test_short_ways_lead_where_the_rules_do(text: str) -> None:
+    text = re.sub(" *\n *", "\n", re.sub(" +", " ", text)).strip()
+    assert spans(text) == by_rule(text)
+
+
+@pytest.mark.parametrize("separator", [" ", "\n", ""])
+def test_rules_of_all_examples_in_one_text(separator: str) -> None:
+    text = separator.join(example.replace("|", "") for example in (*ENGLISH, *CHINESE, *OTHERS)).strip()
+    assert spans(text) == by_rule(text)
 
 
 @given(st.text(alphabet='aBI .!?\n。」"1…“”他说！《', max_size=60).map(lambda text: " ".join(text.split(" ")).strip()))
