@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from pipeline.errors import InputError
 from preprocess.config import FileSource, OnTruncation, Source
@@ -14,8 +15,8 @@ from preprocess.sources import extracted, huggingface, jsonl, multistream, store
 from preprocess.sources.compressed import TruncatedError
 
 
-def _matches(pattern: str, source: FileSource) -> list[str]:
-    """The files of one path or glob.
+def _matches(pattern: str, source: FileSource) -> dict[str, int]:
+    """The files of one path or glob, and their bytes.
 
     Raises:
         InputError: there is none, or a folder.
@@ -24,7 +25,8 @@ def _matches(pattern: str, source: FileSource) -> list[str]:
         files = store.match(pattern)
     else:
         found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        files = [str(path.parent.resolve() / path.name) for path in found or [Path(pattern)] if path.is_file()]
+        here = [path.parent.resolve() / path.name for path in found or [Path(pattern)] if path.is_file()]
+        files = {str(path): path.stat().st_size for path in here}
     if not files and Path(pattern).is_dir():
         raise InputError(f"{pattern}: a folder, in source {source.name!r}; expected files, such as {pattern}/*.txt")
     if not files:
@@ -33,33 +35,40 @@ def _matches(pattern: str, source: FileSource) -> list[str]:
     return files
 
 
-def _files(source: FileSource) -> dict[str, str]:
-    """The files of a source's paths and globs, each once: from its name, which is its path below the folder that all
-    of them share, to where it lies.
+class _File(NamedTuple):
+    """Its name is its path below the folder that all files of the source share."""
+
+    name: str
+    path: str
+    bytes: int
+
+
+def _files(source: FileSource) -> list[_File]:
+    """The files of a source's paths and globs, each once, by name.
 
     Raises:
         InputError: a path that does not exist, a glob that matches no file, an empty file.
     """
-    found = sorted({path for pattern in source.paths for path in _matches(pattern, source)})
-    for path in found:
-        if store.size(path) == 0:
+    found = {path: size for pattern in source.paths for path, size in _matches(pattern, source).items()}
+    for path in sorted(found):
+        if not found[path]:
             raise InputError(f"{path}: an empty file, in source {source.name!r}")
     places = {path: PurePosixPath("/", path.replace("://", "/")) for path in found}  # s3://a/b as /s3/a/b
     shared = os.path.commonpath([place.parent for place in places.values()])
-    return dict(sorted((place.relative_to(shared).as_posix(), path) for path, place in places.items()))
+    return sorted(_File(place.relative_to(shared).as_posix(), path, found[path]) for path, place in places.items())
 
 
-def _ranges(path: str, source: FileSource) -> list[tuple[int, int, int]]:
+def _ranges(file: _File, source: FileSource) -> list[tuple[int, int, int]]:
     """(begin, end, what is before) of the units of a file, which together are the whole of it."""
     if source.type == "wikipedia":
-        return [(begin, end, 0) for begin, end in multistream.ranges(path, source.range_bytes)]
+        return [(begin, end, 0) for begin, end in multistream.ranges(file.path, file.bytes, source.range_bytes)]
     if source.type == "jsonl":
-        return jsonl.ranges(path, source.range_bytes)
+        return jsonl.ranges(file.path, file.bytes, source.range_bytes)
     if source.type == "extracted":
-        return extracted.ranges(path, source.range_bytes)
+        return extracted.ranges(file.path, file.bytes, source.range_bytes)
     if source.type == "table":
-        return table.ranges(path, source.range_bytes)
-    return [(0, store.size(path), 0)]
+        return table.ranges(file.path, file.bytes, source.range_bytes)
+    return [(0, file.bytes, 0)]
 
 
 def list_units(sources: Sequence[Source]) -> list[Unit]:
@@ -77,11 +86,11 @@ def list_units(sources: Sequence[Source]) -> list[Unit]:
 def _file_units(source: FileSource) -> list[Unit]:
     files = _files(source)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock, and stores answer slowly
-        digests = list(pool.map(store.sha256, files.values()))
+        digests = list(pool.map(store.sha256, [file.path for file in files]))
     return [
-        Unit(0, source.name, source.type, path, name, store.size(path), digest, *part)
-        for (name, path), digest in zip(files.items(), digests, strict=True)
-        for part in _ranges(path, source)
+        Unit(0, source.name, source.type, file.path, file.name, file.bytes, digest, *part)
+        for file, digest in zip(files, digests, strict=True)
+        for part in _ranges(file, source)
     ]
 
 

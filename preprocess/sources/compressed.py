@@ -13,7 +13,7 @@ import pyarrow as pa
 from typing_extensions import Buffer
 
 from pipeline.errors import InputError
-from preprocess.sources.store import open_file, size
+from preprocess.sources.store import open_file
 
 
 class TruncatedError(InputError):
@@ -129,7 +129,7 @@ def open_stream(path: str, begin: int = 0, end: int | None = None) -> Iterator[t
         raw.seek(begin)
         stream: io.BufferedIOBase = raw
         if magic == _BZIP2:
-            stream = io.BufferedReader(_Bz2Streams(raw, size(path) if end is None else end))
+            stream = io.BufferedReader(_Bz2Streams(raw, sys.maxsize if end is None else end))
         elif magic == _ZSTD:
             stream = io.BufferedReader(_ZstdFrames(raw))
         elif magic[:2] == _GZIP:

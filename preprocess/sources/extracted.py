@@ -17,9 +17,9 @@ def _is_end(line: bytes) -> bool:
     return line.strip() == b"</doc>"
 
 
-def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, bytes: int, target: int) -> list[tuple[int, int, int]]:
     """(begin, end, lines before) of ranges of whole articles."""
-    return line_ranges(path, target, _is_end)
+    return line_ranges(path, bytes, target, _is_end)
 
 
 def read(unit: Unit) -> Iterator[Item]:

@@ -8,9 +8,9 @@ from preprocess.sources.lines import LONGEST, open_lines, oversized
 from preprocess.sources.lines import ranges as line_ranges
 
 
-def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, bytes: int, target: int) -> list[tuple[int, int, int]]:
     """(begin, end, lines before) of ranges that may be read by themselves."""
-    return line_ranges(path, target, lambda line: True)
+    return line_ranges(path, bytes, target, lambda line: True)
 
 
 def read(unit: Unit) -> Iterator[Item]:

@@ -8,22 +8,22 @@ from typing import BinaryIO
 from pipeline.errors import InputError
 from preprocess.records import DeadLetter, Unit, snippet
 from preprocess.sources.compressed import is_compressed, open_stream
-from preprocess.sources.store import open_file, size
+from preprocess.sources.store import open_file
 
 LONGEST = 2**28  # bytes of a text, as it is read: what is longer is not held in memory
 _CHUNK = 2**20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def ranges(path: str, target: int, may_end: Callable[[bytes], bool]) -> list[tuple[int, int, int]]:
-    """(begin, end, lines before) of ranges of `target` bytes and more that cover a file; one range if it is compressed.
+def ranges(path: str, bytes: int, target: int, may_end: Callable[[bytes], bool]) -> list[tuple[int, int, int]]:
+    """(begin, end, lines before) of ranges of `target` bytes and more that cover a file of so many `bytes`; one range
+    if it is compressed.
 
     They are of about equal size, as those of multistream dumps are.
 
     Args:
         may_end: whether the file may be cut behind a line.
     """
-    bytes = size(path)
     if is_compressed(path):
         return [(0, bytes, 0)]
     length = bytes // max(1, bytes // target)

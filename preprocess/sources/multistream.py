@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import BinaryIO
 
-from preprocess.sources.store import open_file, size
+from preprocess.sources.store import open_file
 
 _BEGINNING = re.compile(rb"BZh[1-9]1AY&SY")  # a stream's header and its first block's: by chance once in 2⁷⁷ bytes
 _LENGTH = 10
@@ -18,12 +18,12 @@ _WINDOW = 2**20
 _BLOCK = 1_000_000  # compressed bytes that surely hold the first block
 
 
-def ranges(path: str, target: int) -> list[tuple[int, int]]:
-    """Byte ranges (begin, end) that cover a file, of `target` bytes and more; one range if it is not multistream.
+def ranges(path: str, bytes: int, target: int) -> list[tuple[int, int]]:
+    """Byte ranges (begin, end) that cover a file of so many `bytes`, of `target` bytes and more; one range if it is not
+    multistream.
 
     They are of about equal size: a rest of a few bytes beside a whole range would leave a worker idle.
     """
-    bytes = size(path)
     length = bytes // max(1, bytes // target)
     cuts = [0]
     with open_file(path) as file:

@@ -37,10 +37,10 @@ def _filesystems(path: str) -> Iterator[Any]:
         raise InputError(f"{path}: cannot be read: {why}{hint}") from None
 
 
-def match(pattern: str) -> list[str]:
-    """The remote files that a path or a glob means."""
+def match(pattern: str) -> dict[str, int]:
+    """The remote files that a path or a glob means, and their bytes: asked for in one listing, however many."""
     with _filesystems(pattern) as filesystems:
-        return [found.path for found in filesystems.match([pattern])[0].metadata_list]
+        return {found.path: int(found.size_in_bytes) for found in filesystems.match([pattern])[0].metadata_list}
 
 
 def open_file(path: str) -> io.BufferedReader:
@@ -49,13 +49,6 @@ def open_file(path: str) -> io.BufferedReader:
         return Path(path).open("rb")
     with _filesystems(path) as filesystems:
         return io.BufferedReader(filesystems.open(path, compression_type="uncompressed"), _BUFFER)
-
-
-def size(path: str) -> int:
-    if not is_remote(path):
-        return Path(path).stat().st_size
-    with _filesystems(path) as filesystems:
-        return int(filesystems.match([path])[0].metadata_list[0].size_in_bytes)
 
 
 def sha256(path: str) -> str:

@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, nearest
 from preprocess.records import META, DeadLetter, Document, Item, Unit, snippet
-from preprocess.sources.store import is_remote, open_file, size
+from preprocess.sources.store import is_remote, open_file
 
 ROWS = 256  # at once
 
 
-def ranges(path: str, target: int) -> list[tuple[int, int, int]]:
+def ranges(path: str, bytes: int, target: int) -> list[tuple[int, int, int]]:
     """(first row group, end, rows before) of ranges of `target` bytes of a Parquet file; of others the whole."""
-    bytes = size(path)
     if not _is_parquet(path):
         return [(0, bytes, 0)]
     try:

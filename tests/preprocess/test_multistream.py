@@ -38,7 +38,7 @@ def test_any_cut_gives_the_pages_of_the_whole(
 ) -> None:
     path = tmp_path_factory.mktemp("dump") / "dump.bz2"
     path.write_bytes(multistream([page(n, prose(n, 3)) for n in range(pages)], together))
-    cuts = ranges(str(path), range_bytes)
+    cuts = ranges(str(path), path.stat().st_size, range_bytes)
     assert [begin for begin, _ in cuts] == [0, *(end for _, end in cuts[:-1])]
     assert cuts[-1][1] == path.stat().st_size
     assert all(end - begin >= range_bytes for begin, end in cuts[:-1])
@@ -66,14 +66,16 @@ def test_a_truncated_dump_and_pages_without_ids_say_the_same_of_any_range(tmp_pa
 
 def test_each_stream_of_pages_can_be_a_unit_and_the_footer_is_none(tmp_path: Path) -> None:
     (tmp_path / "dump").write_bytes(multistream([page(n, "text") for n in range(12)], 3))
-    assert len(ranges(str(tmp_path / "dump"), 1)) == 1 + 4  # the header's, four of three pages; the footer's
+    assert (
+        len(ranges(str(tmp_path / "dump"), (tmp_path / "dump").stat().st_size, 1)) == 1 + 4
+    )  # the header's, four of three pages; the footer's
 
 
 def test_ranges_are_of_equal_size(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     path.write_bytes(multistream([page(n, prose(n, 3)) for n in range(200)], 2))
     size = path.stat().st_size
-    sizes = [end - begin for begin, end in ranges(str(path), int(size / 3.9))]
+    sizes = [end - begin for begin, end in ranges(str(path), size, int(size / 3.9))]
     assert len(sizes) == 3, "not three ranges and a rest"
     assert max(sizes) < 1.1 * size / 3
 
@@ -83,13 +85,15 @@ def test_streams_that_end_within_a_page_are_not_cut(tmp_path: Path) -> None:
     data = b"".join(bz2.compress(text[at : at + 50]) for at in range(0, len(text), 50))
     (tmp_path / "dump").write_bytes(data)
     assert all(text[at:].startswith(b"<page>") is False for at in range(0, len(text), 50)), "no cut would be right"
-    assert ranges(str(tmp_path / "dump"), 1) == [(0, len(data))]
+    assert ranges(str(tmp_path / "dump"), (tmp_path / "dump").stat().st_size, 1) == [(0, len(data))]
     assert len(read(tmp_path / "dump", 1)[1]) == 4
 
 
 def test_other_files_are_one_range(tmp_path: Path) -> None:
     (tmp_path / "dump").write_text(dump([page(1, "BZh91AY&SY<page>")]))
-    assert ranges(str(tmp_path / "dump"), 1) == [(0, (tmp_path / "dump").stat().st_size)]
+    assert ranges(str(tmp_path / "dump"), (tmp_path / "dump").stat().st_size, 1) == [
+        (0, (tmp_path / "dump").stat().st_size)
+    ]
 
 
 def test_damage_in_a_range_names_the_file_and_the_byte(tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ class Bucket(FileSystem):  # type: ignore[misc]
 
     folder = Path()
     opened: list[str] = []  # noqa: RUF012
+    asked: list[str] = []  # noqa: RUF012
 
     @classmethod
     def scheme(cls) -> str:
         return "bucket"
 
     def _list(self, prefix: str) -> Iterator[FileMetadata]:
+        self.asked.append(prefix)
         for path in self.folder.rglob("*"):
             name = f"bucket://{path.relative_to(self.folder)}"
             if path.is_file() and name.startswith(prefix):
@@ -60,6 +62,7 @@ class Bucket(FileSystem):  # type: ignore[misc]
         return (self.folder / path.removeprefix("bucket://")).is_file()
 
     def size(self, path: str) -> int:
+        self.asked.append(path)
         return (self.folder / path.removeprefix("bucket://")).stat().st_size
 
     def metadata(self, path: str) -> FileMetadata:
@@ -77,6 +80,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(Bucket, "folder", folder)
     monkeypatch.setattr(Bucket, "opened", [])
+    monkeypatch.setattr(Bucket, "asked", [])
     return folder
 
 
@@ -101,6 +105,15 @@ def test_globs_match_in_the_store(bucket: Path) -> None:
     ]
     mixed, _ = read(BooksSource(paths=["bucket://a/n.md", f"{bucket}/a/x.txt"]))
     assert mixed[0].name == "bucket/a/n.md"
+
+
+@pytest.mark.parametrize("kind", [TextSource, JsonlSource, WikipediaSource, TableSource])
+def test_the_sizes_of_many_files_are_asked_for_at_once(bucket: Path, kind: type[JsonlSource | TextSource]) -> None:
+    for number in range(30):
+        (bucket / f"{number:02d}").write_text("{}\n" * (number + 1))
+    units = sources.list_units([kind(paths=["bucket://*"])])
+    assert [unit.bytes for unit in units] == [3 * (number + 1) for number in range(30)]
+    assert Bucket.asked == ["bucket://"]
 
 
 @pytest.mark.parametrize("kind", ["multistream", "bz2", "jsonl", "parquet", "arrow file", "arrow stream"])
