@@ -37,7 +37,12 @@ test: lint
 
 bench: install
 	$(BIN)/python -m benchmarks.loader
-	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.train_step small --memory --mfu
+	$(BIN)/python -m benchmarks.train_step small --dtype bf16
+	$(BIN)/python -m benchmarks.train_step base --rounds 1
+	$(BIN)/python -m benchmarks.train_step base-512 --memory --sides ours trainer --rounds 1 --steps 1
+	$(BIN)/python -m benchmarks.ranks
 	$(BIN)/python -m benchmarks.big_batch
 	$(BIN)/python -m benchmarks.optimizer
 	$(BIN)/python -m benchmarks.seek
