@@ -4,12 +4,15 @@ import bz2
 import io
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from apache_beam.io.aws.clients.s3 import boto3_client, messages
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline.errors import InputError
@@ -18,6 +21,7 @@ from preprocess import sources
 from preprocess.config import BooksSource, JsonlSource, Source, TableSource, TextSource, WikipediaSource
 from preprocess.records import Item, Unit
 from preprocess.run import run
+from preprocess.sources import store
 from tests.preprocess.small import page, prose, small_config, write_raw
 from tests.preprocess.test_multistream import multistream
 from tests.preprocess.test_sources import write_table
@@ -171,7 +175,69 @@ def test_what_a_store_does_not_have(bucket: Path, path: str, message: str) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("scheme", ["gs", "hdfs"])
+class Refusing:
+    """A client of S3 that says what boto3's would, or nothing."""
+
+    says: Any = None
+
+    def __init__(self, options: object) -> None:
+        pass
+
+    def list(self, request: messages.ListRequest) -> None:
+        assert (request.bucket, request.prefix) == ("b", "texts/")
+        if self.says is None:
+            threading.Event().wait()
+        raise self.says
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        (
+            messages.S3ClientError('Could not connect to the endpoint URL: "http://x/"'),
+            r'Could not .* URL: "http://x/"',
+        ),
+        (messages.S3ClientError("Unable to locate credentials"), "Unable to locate credentials"),
+        (messages.S3ClientError("An error occurred (InvalidAccessKeyId)", 403), r"An error occurred \(Invalid\w+\)"),
+        (None, "nobody answers within 0.1 seconds"),
+    ],
+)
+def test_a_store_that_refuses_is_asked_once(says: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boto3_client, "Client", Refusing)
+    monkeypatch.setattr(Refusing, "says", says)
+    monkeypatch.setattr(store, "find_spec", lambda module: module)  # as if it were installed
+    monkeypatch.setattr(store, "PATIENCE", 0.1 if says is None else 60)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it asks again"))
+    with pytest.raises(InputError, match=rf"^s3://b/texts/\*\.txt: cannot be read: {message}$"):
+        sources.list_units([TextSource(paths=["s3://b/texts/*.txt"])])
+
+
+def test_s3_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it asks again"))
+    with pytest.raises(InputError, match=r"^s3://b/x: cannot be read: Could not connect to the endpoint URL"):
+        sources.list_units([TextSource(paths=["s3://b/x"])])
+
+
+def test_a_store_that_breaks_off_while_a_file_is_read(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            raise messages.S3ClientError("the connection was closed", None)
+
+    (bucket / "a.txt").write_text("text")
+    monkeypatch.setattr(Bucket, "open", lambda *_, **__: Broken())
+    with pytest.raises(InputError, match=r"^bucket://a\.txt: cannot be read: the connection was closed; accepted: "):
+        sources.list_units([TextSource(paths=["bucket://a.txt"])])
+
+
+@pytest.mark.parametrize("scheme", ["gs", "hdfs", *([] if find_spec("boto3") else ["s3"])])
 def test_a_store_whose_client_is_not_installed(scheme: str) -> None:
     with pytest.raises(InputError, match=rf"^{scheme}://b/x: cannot be read: .*; is kilobatch\[\w+\] installed\?$"):
         read(TextSource(paths=[f"{scheme}://b/x"]))
