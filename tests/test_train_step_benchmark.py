@@ -30,7 +30,7 @@ def test_ratios_are_medians_over_the_rounds() -> None:
     assert speed_ratio(ROUNDS, "ours", "trainer") == 1.5
     assert speed_ratio(ROUNDS, "ours", "bare") == pytest.approx(0.9)
     assert memory_ratio(ROUNDS, "ours", "trainer") == 0.6
-    assert utilisation(ROUNDS, "trainer") == pytest.approx(0.2 / 1.5)
+    assert utilisation(ROUNDS, "trainer") == pytest.approx(0.4 * 1.0 / 2.0)
     assert utilisation({"ours": [Run(1.0, 1)]}, "ours") is None
 
 
