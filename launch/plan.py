@@ -76,6 +76,7 @@ def show(config: PretrainConfig, world_size: int, device: str) -> None:
         "model": str(config.model),
         "weights": _begin(config),
         "parameters": f"{parameters(config, corpus.vocab_size):,}, vocabulary {corpus.vocab_size:,}",
+        "optimizer": f"{config.optimizer.type}, learning rate {config.optimizer.learning_rate:g} at the peak",
         "batch": str(geometry),
         "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",
         "steps": f"{config.schedule.total_steps:,}, of them {config.schedule.warmup_steps:,} warm-up",

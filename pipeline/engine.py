@@ -27,6 +27,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.deepspeed_json import made_exact, offloads_optimizer, stage_of
 from pipeline.fragments import give_to_model, make_states, masters_of, places
 from pipeline.model import MaskedLM
+from pipeline.sharded_optimizer import ShardedOptimizer
 
 # It prints the memory in use eight times at every start, whatever the settings say.
 deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
@@ -105,6 +106,8 @@ class Engine:
         self.places = places(names, self.deepspeed.optimizer, dist.get_rank())
         self.masters = masters_of(self.deepspeed.optimizer)
         make_states(self.places, optimizer)
+        if isinstance(optimizer, ShardedOptimizer):
+            optimizer.bind(self.masters, self.places)
 
     def backward(self, loss_sum: Tensor, predicted_tokens: Tensor) -> None:
         """Accumulate the gradient of loss_sum ÷ predicted_tokens, the latter counted over all ranks of the whole step.

@@ -2,9 +2,9 @@
 
 import math
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pipeline.configfile import Config, Positive, Share
 
@@ -19,9 +19,10 @@ class _Optimizer(Config):
     max_grad_norm: Annotated[float, Field(ge=0)] = 0.0  # of the whole gradient; 0: no clipping, as RoBERTa
 
 
-class OptimizerConfig(_Optimizer):
+class AdamWConfig(_Optimizer):
     """AdamW as in RoBERTa (table 9): β₂ = 0.98 and ε = 1e-6 for large batches."""
 
+    type: Literal["adamw"] = "adamw"  # where none is given
     beta1: Moment = 0.9
     beta2: Moment = 0.98
     eps: Annotated[float, Field(gt=0)] = 1e-6
@@ -39,8 +40,8 @@ class LambConfig(_Optimizer):
 class MuonConfig(_Optimizer):
     """Muon (Jordan et al. 2024) for the layers' matrices; the β and ε are AdamW's, for all else.
 
-    `newton_schulz_dtype` is the precision of what is orthogonalised: bf16 halves its traffic and is many times faster
-    on GPUs, and leaves the update exact to 1 part in 256 alone.
+    `newton_schulz_dtype` is what matrices are orthogonalised and sent in. bf16 halves their traffic and is many times
+    faster on GPUs (on a CPU without products in bf16 it is many times slower), but knows an update to 1 part in 256.
     """
 
     type: Literal["muon"] = "muon"
@@ -49,6 +50,17 @@ class MuonConfig(_Optimizer):
     beta1: Moment = 0.9
     beta2: Moment = 0.98
     eps: Annotated[float, Field(gt=0)] = 1e-6
+
+
+def _type_of(value: Any) -> Any:
+    """The tag of an optimizer; AdamW where none is given."""
+    return value.get("type", "adamw") if isinstance(value, dict) else getattr(value, "type", "adamw")
+
+
+OptimizerConfig = Annotated[
+    Annotated[AdamWConfig, Tag("adamw")] | Annotated[LambConfig, Tag("lamb")] | Annotated[MuonConfig, Tag("muon")],
+    Discriminator(_type_of),
+]
 
 
 class ScheduleConfig(Config):

@@ -32,7 +32,7 @@ from pipeline.evaluate import HeldOut
 from pipeline.initial import initial_model, load_start
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
-from pipeline.optim import adamw, learning_rate
+from pipeline.optim import build_optimizer, learning_rate
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
@@ -69,7 +69,7 @@ class Trainer:
             said = load_start(model, config.model)
             if self.rank == 0:
                 print(said, flush=True)
-        optimizer = adamw(model.to(device), config.optimizer)
+        optimizer = build_optimizer(model.to(device), config.optimizer)
         settings = read_deepspeed_json(config.deepspeed)
         self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
         dtype = next(model.parameters()).dtype

@@ -106,6 +106,7 @@ def test_the_plan_shows_the_arithmetic(pretrain_yaml: Path, capsys: pytest.Captu
     for part in (
         "8 sequences a step = 1 a micro-batch × 4 accumulated × 2 rank(s)",
         "tokens a step 128",
+        "optimizer adamw, learning rate 0.001 at the peak",
         "model roberta, post-LN, 1 × 8, 2 heads, 16 inside",
         "parameters 1,424, vocabulary 64",
         "steps 10, of them 1 warm-up",

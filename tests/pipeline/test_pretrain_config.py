@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.configfile import dump_config, load_config
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import InputError
-from pipeline.optim_config import ScheduleConfig
+from pipeline.optim_config import MuonConfig, ScheduleConfig
 from pipeline.pretrain_config import PretrainConfig
 
 GEOMETRY = ["architecture", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"]
@@ -107,6 +107,13 @@ def test_a_name_stands_for_fields_that_given_ones_override(tmp_path: Path, model
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: found inf; expected a finite number"),
         ("optimizer.beta1=1.0", "optimizer.beta1: found 1.0; expected less than 1"),
         ("optimizer.beta2=1", "optimizer.beta2: found 1; expected less than 1"),
+        ("optimizer.type=lam", "optimizer.type: found 'lam'; did you mean 'lamb'?"),
+        ("optimizer.type=7", "optimizer.type: found 7; accepted: adamw, lamb, muon"),
+        ("optimizer={type: lamb}", "key 'optimizer.learning_rate' is missing"),
+        ("optimizer.momentum=0.9", "unknown key 'optimizer.momentum'; accepted: beta1, beta2, eps"),
+        ("optimizer={type: lamb, learning_rate: 1, momentum: 0.9}", "unknown key 'optimizer.momentum'"),
+        ("optimizer={type: muon, learning_rate: 1, momentum: 1}", "optimizer.momentum: found 1; expected less than 1"),
+        ("optimizer={type: muon, learning_rate: 1, newton_schulz_dtype: fp16}", "found 'fp16'; expected 'fp32'"),
         ("masking.mlm_probability=0", "masking.mlm_probability: found 0; expected greater than 0"),
         ("masking.mlm_probability=1.5", "masking.mlm_probability: found 1.5; expected less than or equal to 1"),
         ("schedule.warmup_fraction=-0.1", "schedule.warmup_fraction: found -0.1; expected greater than or equal to 0"),
@@ -124,6 +131,15 @@ def test_what_is_refused(tmp_path: Path, override: str, complaint: str) -> None:
         load(tmp_path, override)
     assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_optimizers_have_their_papers_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path).optimizer.type == "adamw"
+    lamb, muon = (load(tmp_path, f"optimizer.type={kind}").optimizer for kind in ("lamb", "muon"))
+    assert (lamb.beta1, lamb.beta2, lamb.eps, lamb.weight_decay) == (0.9, 0.999, 1e-6, 0.01)
+    assert isinstance(muon, MuonConfig)
+    assert (muon.momentum, muon.newton_schulz_dtype) == (0.95, "fp32")
+    assert load(tmp_path, "optimizer.type=muon").recipe() != load(tmp_path).recipe()
 
 
 def test_what_lies_on_the_edge_is_accepted(tmp_path: Path) -> None:
