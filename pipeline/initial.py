@@ -4,12 +4,12 @@ import torch
 from safetensors import safe_open
 
 from pipeline.data import log_frequencies
-from pipeline.errors import DigestError, InputError
+from pipeline.errors import InputError
 from pipeline.hugging_face import token_type_name
 from pipeline.keyed import derive
 from pipeline.model import MaskedLM
 from pipeline.model_config import ModelConfig
-from pipeline.model_folder import ModelFolder
+from pipeline.model_folder import open_start
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.shards import Corpus
 
@@ -33,9 +33,7 @@ def load_start(model: MaskedLM, config: ModelConfig) -> str:
         InputError: the folder is not fit. DigestError: its weights are others than when the run was configured.
     """
     assert config.init_from is not None
-    folder = ModelFolder(config.init_from.folder)
-    if (found := folder.digest()) != config.init_from.sha256:
-        raise DigestError(f"{folder.path}: SHA-256 of its weights {found}, expected {config.init_from.sha256}")
+    folder = open_start(config.init_from)
     files = {name: safe_open(folder.path / name, framework="pt") for name in folder.weight_files}
     parameters = dict(model.named_parameters())
     for rows, stored in folder.placed(config):

@@ -58,8 +58,8 @@ class ModelConfig(Config):
     max_position_embeddings: Positive = 514  # two more than the longest sequence; `bert`: as many, 512 unless given
     hidden_dropout_prob: Share = 0.1
     attention_probs_dropout_prob: Share = 0.1
-    layer_norm_eps: float = 1e-5  # `bert`: 1e-12 unless given
-    initializer_range: float = 0.02
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5  # `bert`: 1e-12 unless given
+    initializer_range: Annotated[float, Field(ge=0)] = 0.02
     init_from: StartConfig | None = None  # the folder of a Hugging Face model, whose geometry is then this one's
     # how the learned positions begin: `normal` as published; `sinusoidal` leaves the unigram plateau in a tenth of the
     # tokens where these are few, since a neighbour is then the same rotation everywhere

@@ -7,16 +7,16 @@ FOLDER/config.json  model.safetensors                                  or, in se
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from pipeline.configfile import Positive, Share
 from pipeline.errors import DigestError, InputError, nearest
 from pipeline.files import digest_of, file_sha256, read_json, verify_file
 from pipeline.hugging_face import FAMILIES, Rows, positions_before, table
-from pipeline.model_config import FIRST_POSITION, ModelConfig, named
+from pipeline.model_config import FIRST_POSITION, ModelConfig, StartConfig, named
 from pipeline.shards import Corpus
 from pipeline.vocabulary import TOKENIZER, check_same_vocabulary, vocabulary_file
 
@@ -42,8 +42,8 @@ class _Settings(BaseModel):
     max_position_embeddings: Positive
     hidden_dropout_prob: Share = 0.1
     attention_probs_dropout_prob: Share = 0.1
-    layer_norm_eps: float = 1e-12
-    initializer_range: float = 0.02
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    initializer_range: Annotated[float, Field(ge=0)] = 0.02
     type_vocab_size: Positive = 2
     pad_token_id: int | None = None
     # of these only one value is the function that is trained here
@@ -182,7 +182,7 @@ class ModelFolder:
         """Every tensor of ours beside the one that it begins with: without the head's, if there is none.
 
         Raises:
-            InputError: one is missing, or is of another shape or type than config.json says.
+            InputError: one is missing, or is of another shape or type.
         """
         found = []
         for rows in table(config, self.settings.vocab_size, self.pad_id):
@@ -192,8 +192,8 @@ class ModelFolder:
             if stored is None:
                 raise InputError(f"{self.path}: its weights lack {rows.theirs}")
             if stored.shape != rows.shape:
-                shapes = f"{list(stored.shape)}; {SETTINGS} makes it {list(rows.shape)}"
-                raise InputError(f"{self.path / stored.file}: {stored.name}: found shape {shapes}")
+                shapes = f"found shape {list(stored.shape)}, expected {list(rows.shape)}"
+                raise InputError(f"{self.path / stored.file}: {stored.name}: {shapes}")
             if stored.dtype not in READABLE:
                 types = f"found {stored.dtype}; accepted: {', '.join(sorted(READABLE))}"
                 raise InputError(f"{self.path / stored.file}: {stored.name}: {types}")
@@ -239,16 +239,28 @@ def resolve_start(given: dict[str, Any]) -> dict[str, Any]:
     return {**geometry, **given, "init_from": {"folder": str(folder.path), "sha256": folder.digest()}}
 
 
+def open_start(start: StartConfig) -> ModelFolder:
+    """The folder to start from.
+
+    Raises:
+        InputError: it is not fit. DigestError: its weights are others than when the run was configured.
+    """
+    folder = ModelFolder(start.folder)
+    if (found := folder.digest()) != start.sha256:
+        raise DigestError(f"{folder.path}: SHA-256 of its weights {found}, the run was configured with {start.sha256}")
+    return folder
+
+
 def check_start(config: ModelConfig, corpus: Corpus) -> None:
     """That a model can go on from the folder that it names on this corpus; nothing if it names none.
 
     Raises:
         InputError: another vocabulary, or tensors that are missing or of another shape.
-        DigestError: it is an export of ours, and a file is not what its provenance names.
+        DigestError: its weights are others than when the run was configured, or not what an export of ours names.
     """
     if config.init_from is None:
         return
-    folder = ModelFolder(config.init_from.folder)
+    folder = open_start(config.init_from)
     verify_provenance(folder.path)
     for name, theirs, ours in (
         ("vocab_size", folder.settings.vocab_size, corpus.vocab_size),

@@ -96,6 +96,8 @@ def test_a_name_stands_for_fields_that_given_ones_override(tmp_path: Path, model
         ("model.name=roberta-bse", "model.name: found 'roberta-bse'; expected 'roberta-base', 'roberta-large', 'bert-"),
         ("model.name=7", "model.name: found 7; expected 'roberta-base'"),
         ("model=7", "model: found 7; expected"),
+        ("model.layer_norm_eps=0", "model.layer_norm_eps: found 0; expected greater than 0"),
+        ("model.initializer_range=-0.1", "model.initializer_range: found -0.1; expected greater than or equal to 0"),
         ("model.architecture=[bert]", "model.architecture: found list; expected 'roberta' or 'bert'"),
         ("model.layer_norm=before", "model.layer_norm: found 'before'; expected 'post' or 'pre'"),
         ("model.num_attention_heads=5", "hidden_size 768 is not a multiple of num_attention_heads 5"),
