@@ -78,7 +78,7 @@ def main(corpus: Path) -> None:
 
     def forward_and_backward() -> None:
         batch = batches[range(1)][0]
-        model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels).backward()
+        model(batch.input_ids, batch.sequences, batch.positions, batch.labels).backward()
 
     sides = (ours, peer, counting, forward_and_backward)
     for side in sides:

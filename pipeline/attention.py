@@ -1,7 +1,7 @@
 """Self-attention of several sequences that stand one behind the other, without padding between them.
 
-On GPUs and wherever nothing is dropped it is `scaled_dot_product_attention`. On a CPU that function has no fast path
-with dropout (it makes separate passes over B·H·T² numbers, and draws one for each), so there is one here.
+Sequences of one length are `scaled_dot_product_attention`'s; of different lengths, FlashAttention's on GPUs. On a CPU
+neither has a fast path with dropout (separate passes over B·H·T² numbers, one drawn for each), so there is one here.
 
 Shape suffixes: S tokens of all sequences, T of one, D hidden, H heads, d hidden of a head.
 """
@@ -12,35 +12,61 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from pipeline.dropout import MOST, draw, dropped_share, zero_
+from pipeline.sequences import Sequences
 
 BLOCK = 2**20  # attention weights computed at once: they stay in the cache from one pass to the next
 KEPT = 2**21  # attention weights of a layer that are kept for the backward pass; more are computed again
 
 
-def attend(qkv_SX: Tensor, lengths: tuple[int, ...], heads: int, dropout: float) -> Tensor:
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # lengths are not part of a program
+def attend(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> Tensor:
     """Softmax attention of each token to all tokens of its sequence.
 
     Args:
-        qkv_SX: queries, keys and values (S, 3·D). lengths: tokens of each sequence, S together.
-        dropout: of the weights.
+        qkv_SX: queries, keys and values (S, 3·D). dropout: of the weights.
 
     Returns:
         (S, D)
     """
+    lengths = sequences.lengths
     if qkv_SX.device.type == "cpu" and 0 < dropout <= MOST:
         blocked: Tensor = _Blocked.apply(qkv_SX, lengths, heads, dropout)  # type: ignore[no-untyped-call]
         return blocked
     if len(set(lengths)) == 1:
         return _equal(qkv_SX, len(lengths), heads, dropout)
-    return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
+    if qkv_SX.device.type == "cpu":
+        return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
+    if dropout == 0 and _has_flash(qkv_SX):
+        q, k, v = qkv_SX.view(len(qkv_SX), 3, heads, -1).unbind(1)
+        out = varlen_attn(q, k, v, sequences.starts, sequences.starts, max(lengths), max(lengths))
+        assert isinstance(out, Tensor)
+        return out.reshape(len(qkv_SX), -1)
+    return padded(qkv_SX, sequences, heads, dropout)
 
 
 def _equal(qkv_SX: Tensor, sequences: int, heads: int, dropout: float) -> Tensor:
     """Sequences of the same length."""
     q, k, v = qkv_SX.view(sequences, -1, 3, heads, qkv_SX.shape[1] // (3 * heads)).permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(qkv_SX.shape[0], -1)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(len(qkv_SX), -1)
+
+
+def _has_flash(qkv_SX: Tensor) -> bool:
+    """Whether the device has FlashAttention over sequences of different lengths (which has no dropout)."""
+    half = qkv_SX.dtype in (torch.float16, torch.bfloat16)
+    return half and torch.cuda.get_device_capability(qkv_SX.device) >= (8, 0)
+
+
+def padded(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> Tensor:
+    """The same by a mask, for devices without a better way: rows of the longest length, keys behind the ends hidden."""
+    count, longest, cells = len(sequences.lengths), max(sequences.lengths), sequences.cells()
+    dense = qkv_SX.new_zeros(count * longest, qkv_SX.shape[1]).index_copy(0, cells, qkv_SX)
+    q, k, v = dense.view(count, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    visible = torch.arange(longest, device=cells.device) < sequences.starts.diff()[:, None]
+    out = F.scaled_dot_product_attention(q, k, v, visible[:, None, None, :], dropout)
+    return out.transpose(1, 2).flatten(0, 1).flatten(1).index_select(0, cells)
 
 
 class _Blocked(torch.autograd.Function):

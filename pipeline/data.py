@@ -18,7 +18,8 @@ from pipeline.batch import BatchGeometry
 from pipeline.keyed import derive
 from pipeline.masking import Ids, Masker
 from pipeline.order import Indices, Order
-from pipeline.pretrain_config import MaskingConfig, PretrainConfig
+from pipeline.pretrain_config import Documents, MaskingConfig, PretrainConfig
+from pipeline.sequences import Sequences
 from pipeline.shards import Corpus, Split, open_shards
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class MicroBatch:
     index: int  # global micro-batch index
     samples: Indices  # (B,) positions in the split, for logs and tests
     input_ids: Tensor  # (B, T) int32, masked
-    attention_mask: Tensor | None  # (B, T) bool, True on tokens; None when nothing is padded
+    sequences: Sequences | None  # which tokens attend to each other; None: the rows, of which nothing is padded
     positions: Tensor  # (N,) int64, flat indices of the predicted tokens
     labels: Tensor  # (N,) int64
 
@@ -41,8 +42,14 @@ class MicroBatch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        mask = None if self.attention_mask is None else move(self.attention_mask)
-        return MicroBatch(self.index, self.samples, move(self.input_ids), mask, move(self.positions), move(self.labels))
+        return MicroBatch(
+            self.index,
+            self.samples,
+            move(self.input_ids),
+            None if self.sequences is None else self.sequences.to(device),
+            move(self.positions),
+            move(self.labels),
+        )
 
 
 def masker_for(corpus: Corpus, key: int, masking: MaskingConfig) -> Masker:
@@ -70,38 +77,52 @@ def log_frequencies(corpus: Corpus) -> Tensor:
 
 
 def collate(
-    split: Split, masker: Masker, indices: Sequence[int], samples: Indices, global_index: Indices
+    split: Split,
+    masker: Masker,
+    indices: Sequence[int],
+    samples: Indices,
+    global_index: Indices,
+    documents: Documents = "together",
 ) -> list[MicroBatch]:
     """Read, mask and hand over micro-batches, several at once: numpy's calls cost more than a small batch's numbers.
 
     Args:
         indices: global micro-batch indices (C,). samples: positions in the split (C·B,).
         global_index: what the samples' masks are keyed by (C·B,).
+        documents: whether those of a sample attend to each other.
     """
     ids = split.read(samples)
     masked = masker(ids, global_index)
-    input_ids, pad_id = ids.reshape(len(indices), -1, ids.shape[1]), split.corpus.special_ids["pad"]
+    input_ids = ids.reshape(len(indices), -1, ids.shape[1])
     samples = samples.reshape(len(indices), -1)
     size = ids.size // len(indices)
     positions, labels = masked.positions % size, masked.labels.astype(np.int64)
     cuts = np.searchsorted(masked.positions, np.arange(len(indices) + 1) * size).tolist()
     parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
+    special_ids = split.corpus.special_ids
     return [
-        micro_batch(index, samples[i], input_ids[i], positions[parts[i]], labels[parts[i]], pad_id)
+        micro_batch(index, samples[i], input_ids[i], positions[parts[i]], labels[parts[i]], special_ids, documents)
         for i, index in enumerate(indices)
     ]
 
 
 def micro_batch(
-    index: int, samples: Indices, input_ids_BT: Ids, positions_N: Indices, labels_N: Indices, pad_id: int
+    index: int,
+    samples: Indices,
+    input_ids_BT: Ids,
+    positions_N: Indices,
+    labels_N: Indices,
+    special_ids: dict[str, int],
+    documents: Documents = "together",
 ) -> MicroBatch:
-    """What is masked, as tensors over the same memory."""
-    is_token = input_ids_BT != pad_id  # padding is never chosen, so masking did not touch it
+    """What is masked, as tensors over the same memory. Masking never touches what pads or closes a document."""
+    is_token = input_ids_BT != special_ids["pad"]
+    closes = input_ids_BT == special_ids["eos"] if documents == "apart" else None
     return MicroBatch(
         index,
         samples,
         torch.from_numpy(input_ids_BT),
-        None if is_token.all() else torch.from_numpy(is_token),
+        None if closes is None and is_token.all() else Sequences.in_rows(is_token, closes),
         torch.from_numpy(positions_N),
         torch.from_numpy(labels_N),
     )
@@ -116,13 +137,13 @@ class TrainBatches(Dataset[list[MicroBatch]]):
 
     def __init__(self, folder: Path, config: PretrainConfig, geometry: BatchGeometry) -> None:
         corpus = Corpus(folder)
-        self.geometry = geometry
+        self.geometry, self.documents = geometry, config.batch.documents
         self.split = corpus.split("train", config.batch.sequence_length)
         self.order = Order(len(self.split), config.seed, corpus.digest)
         self.masker = masker_for(corpus, derive("mask", config.seed, corpus.digest), config.masking)
 
     def __getitem__(self, indices: range) -> list[MicroBatch]:
-        return collate(self.split, self.masker, indices, *self._samples(indices))
+        return collate(self.split, self.masker, indices, *self._samples(indices), self.documents)
 
     def _samples(self, indices: range) -> tuple[Indices, Indices]:
         """Positions in the split and global indices, both (C·B,)."""

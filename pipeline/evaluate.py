@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.data import MicroBatch, collate, masker_for, micro_batch
 from pipeline.keyed import derive
 from pipeline.order import Indices, Order
-from pipeline.pretrain_config import EvaluationConfig, MaskingConfig
+from pipeline.pretrain_config import Documents, EvaluationConfig, MaskingConfig
 from pipeline.shards import Corpus
 
 
@@ -44,15 +44,18 @@ class HeldOut:
 
     Args:
         corpus: an open corpus. sequence_length: T. config: how much of it, and how many at once.
+        documents: as in training.
     """
 
-    def __init__(self, corpus: Corpus, sequence_length: int, config: EvaluationConfig) -> None:
+    def __init__(
+        self, corpus: Corpus, sequence_length: int, config: EvaluationConfig, documents: Documents = "together"
+    ) -> None:
         self.split = corpus.split("valid", sequence_length)
         self.masker = masker_for(corpus, derive("held-out mask", corpus.digest), MaskingConfig())
         self.order = Order(len(self.split), 0, corpus.digest)
         self.samples = min(config.samples, len(self.split))
         self.pseudo_samples = min(config.pseudo_perplexity_samples, len(self.split))
-        self.micro_batch_size = config.micro_batch_size
+        self.micro_batch_size, self.documents = config.micro_batch_size, documents
 
     def scores(self, model: nn.Module, device: torch.device, rank: int = 0, world_size: int = 1) -> Scores:
         """Over all ranks, and called on every one.
@@ -82,7 +85,7 @@ class HeldOut:
         begin = number * self.micro_batch_size
         positions = np.arange(begin, min(begin + self.micro_batch_size, self.samples))
         samples = self.order[positions]
-        (batch,) = collate(self.split, self.masker, [number], samples, samples)
+        (batch,) = collate(self.split, self.masker, [number], samples, samples, self.documents)
         return batch, begin + batch.positions.numpy() // self.split.sequence_length
 
     def _one_masked(self, ids: npt.NDArray[np.int32], rows: Indices, columns: Indices) -> MicroBatch:
@@ -90,7 +93,8 @@ class HeldOut:
         copies, each = ids[rows], np.arange(len(rows))
         labels = copies[each, columns].astype(np.int64)
         copies[each, columns] = self.masker.mask_id
-        return micro_batch(0, rows, copies, each * ids.shape[1] + columns, labels, self.split.corpus.special_ids["pad"])
+        positions, special_ids = each * ids.shape[1] + columns, self.split.corpus.special_ids
+        return micro_batch(0, rows, copies, positions, labels, special_ids, self.documents)
 
 
 @dataclass(frozen=True)
@@ -127,5 +131,5 @@ class _Reader:
 
     @torch.no_grad()
     def _token_losses(self, batch: MicroBatch) -> Tensor:
-        losses: Tensor = self.model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels, "none")
+        losses: Tensor = self.model(batch.input_ids, batch.sequences, batch.positions, batch.labels, "none")
         return losses

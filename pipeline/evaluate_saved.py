@@ -25,8 +25,9 @@ from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, Scores
 from pipeline.files import read_json, verify_file
 from pipeline.model import MaskedLM
-from pipeline.pretrain_config import EvaluationConfig, PretrainConfig
+from pipeline.pretrain_config import Documents, EvaluationConfig, PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, identity
+from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 
 PROVENANCE = "provenance.json"
@@ -49,12 +50,17 @@ class Exported(nn.Module):
         return inputs[0].flatten(0, 1)[self.positions_N]
 
     def forward(
-        self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None, positions_N: Tensor, labels_N: Tensor, _: str
+        self, input_ids_BT: Tensor, sequences: Sequences | None, positions_N: Tensor, labels_N: Tensor, _: str
     ) -> Tensor:
-        """The loss of each predicted token, (N,), in nats."""
-        self.positions_N = positions_N
-        mask_BT = None if attention_mask_BT is None else attention_mask_BT.long()
-        logits_NV = self.model(input_ids=input_ids_BT.long(), attention_mask=mask_BT).logits
+        """The loss of each predicted token, (N,), in nats; a sequence is a row to them, filled up behind its end."""
+        mask_CL, ids_CL, self.positions_N = None, input_ids_BT, positions_N
+        if sequences is not None:
+            ids_S, predicted_N = sequences.pack(input_ids_BT, positions_N)
+            cells_S, shape = sequences.cells(), (len(sequences.lengths), max(sequences.lengths))
+            ids_CL = ids_S.new_zeros(shape[0] * shape[1]).index_copy(0, cells_S, ids_S).view(shape)
+            mask_CL = ids_CL.new_zeros(ids_CL.numel()).index_fill(0, cells_S, 1).view(shape)
+            self.positions_N = cells_S[predicted_N]
+        logits_NV = self.model(input_ids=ids_CL.long(), attention_mask=mask_CL).logits
         return nn.functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
 
 
@@ -65,6 +71,7 @@ class Saved:
     name: str
     model: nn.Module
     sequence_length: int
+    documents: Documents
     evaluation: EvaluationConfig
 
 
@@ -89,7 +96,7 @@ def evaluate(path: Path, corpus_path: Path, samples: int = 0, pseudo_samples: in
         "samples": samples or saved.evaluation.samples,
         "pseudo_perplexity_samples": pseudo_samples or saved.evaluation.pseudo_perplexity_samples or PSEUDO_SAMPLES,
     }
-    held_out = HeldOut(corpus, saved.sequence_length, saved.evaluation.model_copy(update=asked))
+    held_out = HeldOut(corpus, saved.sequence_length, saved.evaluation.model_copy(update=asked), saved.documents)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return saved.name, held_out.scores(saved.model.to(device), device)
 
@@ -103,7 +110,8 @@ def _of_run(run: RunFolder, corpus: Corpus) -> Saved:
     check_provenance(manifest, identity(config, corpus), folder)
     model = MaskedLM(config.model, corpus.vocab_size)
     checkpoint.load_weights(folder, manifest, model)
-    return Saved(str(folder), model.to(_dtype(manifest["deepspeed"])), config.batch.sequence_length, config.evaluation)
+    model, batch = model.to(_dtype(manifest["deepspeed"])), config.batch
+    return Saved(str(folder), model, batch.sequence_length, batch.documents, config.evaluation)
 
 
 def _dtype(deepspeed: dict[str, Any]) -> torch.dtype:
@@ -119,6 +127,7 @@ def _of_model(folder: Path, corpus: Corpus) -> Saved:
     try:
         files, tokenizer = provenance["files"], provenance["tokenizer"]["fingerprint"]
         length = int(provenance["config"]["batch"]["sequence_length"])
+        documents: Documents = TypeAdapter(Documents).validate_python(provenance["config"]["batch"]["documents"])
         evaluation = TypeAdapter(EvaluationConfig).validate_python(provenance["config"]["evaluation"])
         theirs = {"corpus_digest": provenance["corpus_digest"], "tokenizer_fingerprint": tokenizer}
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -131,4 +140,4 @@ def _of_model(folder: Path, corpus: Corpus) -> Saved:
     transformers_logging.disable_progress_bar()
     loaded = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     assert isinstance(loaded, PreTrainedModel)
-    return Saved(str(folder), Exported(loaded.float()), length, evaluation)
+    return Saved(str(folder), Exported(loaded.float()), length, documents, evaluation)

@@ -30,6 +30,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.run_folder import RunFolder, check_provenance, identity, versions
+from pipeline.sequences import Sequences
 from pipeline.shards import Corpus, Split
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
@@ -70,7 +71,7 @@ def largest_difference(model: MaskedLM, exported: torch.nn.Module, split: Split,
     ids_BT = torch.from_numpy(split.read(np.array([sample]))).long()
     mask_BT = ids_BT != split.corpus.special_ids["pad"]
     tokens_N = mask_BT.flatten().nonzero().squeeze(1)
-    ours_NV = model.eval()(ids_BT, mask_BT, tokens_N)
+    ours_NV = model.eval()(ids_BT, Sequences.in_rows(mask_BT.numpy()), tokens_N)
     theirs_NV = exported.eval()(input_ids=ids_BT, attention_mask=mask_BT.long()).logits.flatten(0, 1)[tokens_N]
     return float((ours_NV - theirs_NV).abs().max())
 

@@ -10,11 +10,16 @@ from pipeline.model_config import ModelConfig
 from pipeline.model_folder import resolve_start
 from pipeline.optim_config import OptimizerConfig, ScheduleConfig
 
+Documents = Literal["together", "apart"]
+
 
 class BatchConfig(Config):
     train_batch_size: Positive  # sequences an optimizer step, over all ranks
     train_micro_batch_size_per_gpu: Positive  # sequences a forward and backward pass on one rank
     sequence_length: Positive  # tokens; the corpus must be packed for it
+    # whether the documents of a packed sequence attend to each other: `together` as RoBERTa, `apart` with positions
+    # that restart at each
+    documents: Documents = "together"
 
 
 class MaskingConfig(Config):

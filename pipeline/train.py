@@ -63,7 +63,7 @@ class Trainer:
         corpus = Corpus(config.corpus)
         corpus.verify_sizes()
         self.batches = TrainBatches(config.corpus, config, self.geometry)
-        self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation)
+        self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation, config.batch.documents)
         model = initial_model(config, corpus)
         if config.model.init_from and not self.run.steps():  # else a checkpoint's weights follow
             said = load_start(model, config.model)
@@ -98,7 +98,7 @@ class Trainer:
     def loss(self, batch: MicroBatch) -> Tensor:
         """Σ loss of a micro-batch on the device; its dropout depends on its global index alone."""
         torch.manual_seed(derive("dropout", self.config.seed, batch.index))
-        loss: Tensor = self.engine.deepspeed(batch.input_ids, batch.attention_mask, batch.positions, batch.labels)
+        loss: Tensor = self.engine.deepspeed(batch.input_ids, batch.sequences, batch.positions, batch.labels)
         return loss
 
     def train_step(self, step: Step) -> StepDone:

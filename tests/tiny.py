@@ -11,11 +11,17 @@ SPECIAL_IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
 
 
 def tiny_corpus(
-    folder: Path, samples: int = 100, sequence_length: int = 16, vocab_size: int = 64, seed: int = 0
+    folder: Path,
+    samples: int = 100,
+    sequence_length: int = 16,
+    vocab_size: int = 64,
+    seed: int = 0,
+    full: bool = False,
 ) -> Path:
     """A corpus of about `samples` train samples (and a quarter as many valid ones) in two shards a split.
 
-    The ids follow a Markov chain, so there is something to learn; the last sample of a document is short.
+    The ids follow a Markov chain, so there is something to learn; the last sample of a document is short, or,
+    where samples are `full`, has the beginning of the next one.
     """
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -31,6 +37,8 @@ def tiny_corpus(
                 tokens.append(np.append(ids, SPECIAL_IDS["eos"]))
                 documents.append(first + length + 1)
                 begins += [*range(first + sequence_length - 2, first + length, sequence_length - 2), first + length + 1]
+            if full:
+                begins = [*range(0, documents[-1], sequence_length - 2), documents[-1]]
             index = {"documents": documents, "sentences": documents, f"samples.{sequence_length}": begins}
             arrays = {key: np.array(value, np.uint64) for key, value in index.items()}
             flat = np.concatenate(tokens).astype(token_dtype(vocab_size))

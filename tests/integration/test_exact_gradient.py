@@ -77,7 +77,7 @@ def plain(path: Path, overrides: list[str], mean_of_means: bool = False) -> tupl
     model = MaskedLM(config.model, Corpus(config.corpus).vocab_size, derive("weights", config.seed) % 2**63).train()
     losses, tokens = [], 0
     for batch in batches[range(size if mean_of_means else 1)]:
-        logits = model(batch.input_ids, batch.attention_mask, batch.positions)
+        logits = model(batch.input_ids, batch.sequences, batch.positions)
         loss = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
         losses.append(loss / max(1, len(batch.labels)) if mean_of_means else loss)
         tokens += len(batch.labels)

@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline import attention
-from pipeline.attention import attend
+from pipeline.attention import attend, padded
 from pipeline.dropout import draw, dropped_share
+from pipeline.sequences import Sequences
 
 HEADS, WIDTH = 3, 12
 LENGTHS = [(5, 5, 5), (7, 1, 12, 2), (9,)]
@@ -27,6 +29,10 @@ def plain(qkv: Tensor, lengths: tuple[int, ...], p: float) -> Tensor:
             weights = weights * kept.view(weights.shape) / (1 - dropped_share(p))
         outs.append((weights @ v).transpose(0, 1).reshape(len(piece), -1))
     return torch.cat(outs)
+
+
+def of(lengths: tuple[int, ...]) -> Sequences:
+    return Sequences.of(np.array(lengths))
 
 
 def inputs(lengths: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -51,7 +57,7 @@ def test_it_is_dense_attention_with_the_same_mask_gradients_included(
     torch.manual_seed(4)
     expected = with_gradient(plain(qkv, lengths, p), up, qkv)
     torch.manual_seed(4)
-    torch.testing.assert_close(with_gradient(attend(qkv, lengths, HEADS, p), up, qkv), expected)
+    torch.testing.assert_close(with_gradient(attend(qkv, of(lengths), HEADS, p), up, qkv), expected)
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
@@ -59,7 +65,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 
     def function(qkv: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return attend(qkv, (4, 3), HEADS, 0.3)
+        return attend(qkv, of((4, 3)), HEADS, 0.3)
 
     assert torch.autograd.gradcheck(function, (qkv,))
 
@@ -72,7 +78,7 @@ def test_the_size_of_a_block_changes_which_elements_are_dropped_but_not_what_is_
     qkv, up = inputs((6, 6))
     monkeypatch.setattr(attention, "BLOCK", 1)
     torch.manual_seed(6)
-    got = with_gradient(attend(qkv, (6, 6), HEADS, p), up, qkv)
+    got = with_gradient(attend(qkv, of((6, 6)), HEADS, p), up, qkv)
     torch.manual_seed(6)
     heads = []
     for piece in qkv.split(6):
@@ -93,9 +99,9 @@ def test_bf16_is_as_near_as_bf16_can_be(p: float) -> None:
     exact, up = inputs(lengths)
     rounded = exact.detach().bfloat16().requires_grad_()
     torch.manual_seed(7)
-    expected = with_gradient(attend(rounded.double(), lengths, HEADS, p), up, rounded)
+    expected = with_gradient(attend(rounded.double(), of(lengths), HEADS, p), up, rounded)
     torch.manual_seed(7)
-    found = with_gradient(attend(rounded, lengths, HEADS, p), up.bfloat16(), rounded)
+    found = with_gradient(attend(rounded, of(lengths), HEADS, p), up.bfloat16(), rounded)
     for left, right in zip(found, expected, strict=True):
         assert left.dtype == torch.bfloat16
         torch.testing.assert_close(left.double(), right.double(), atol=0.03, rtol=0.03)
@@ -105,11 +111,18 @@ def test_without_dropout_it_is_that_of_torch() -> None:
     qkv, _ = inputs((8, 8), torch.float32)
     q, k, v = qkv.view(2, 8, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
     expected = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(16, -1)
-    torch.testing.assert_close(attend(qkv, (8, 8), HEADS, 0.0), expected)
+    torch.testing.assert_close(attend(qkv, of((8, 8)), HEADS, 0.0), expected)
 
 
 def test_dropout_keeps_the_expectation() -> None:
     qkv, _ = inputs((6, 3), torch.float32)
     torch.manual_seed(8)
-    mean = torch.stack([attend(qkv.detach(), (6, 3), HEADS, 0.1) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, attend(qkv.detach(), (6, 3), HEADS, 0.0), atol=0.05, rtol=0)
+    mean = torch.stack([attend(qkv.detach(), of((6, 3)), HEADS, 0.1) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, attend(qkv.detach(), of((6, 3)), HEADS, 0.0), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_by_a_mask_it_is_the_same(lengths: tuple[int, ...]) -> None:
+    qkv, up = inputs(lengths)
+    expected = with_gradient(attend(qkv, of(lengths), HEADS, 0.0), up, qkv)
+    torch.testing.assert_close(with_gradient(padded(qkv, of(lengths), HEADS, 0.0), up, qkv), expected)

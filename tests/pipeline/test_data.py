@@ -19,8 +19,8 @@ def digest(batch: MicroBatch) -> str:
     hashed = hashlib.sha256(batch.samples.tobytes())
     for tensor in (batch.input_ids, batch.positions, batch.labels):
         hashed.update(tensor.numpy().tobytes())
-    if batch.attention_mask is not None:
-        hashed.update(batch.attention_mask.numpy().tobytes())
+    if batch.sequences is not None:
+        hashed.update(batch.sequences.starts.numpy().tobytes())
     return hashed.hexdigest()
 
 

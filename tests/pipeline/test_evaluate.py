@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, exponential
 from pipeline.evaluate_saved import evaluate
 from pipeline.model import MaskedLM
+from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 from tests.pipeline.one_evaluation import CONFIG, EVALUATION
 from tests.pipeline.one_evaluation import evaluate as scores_of
@@ -34,7 +35,7 @@ def test_the_loss_is_the_mean_over_the_tokens_of_all_samples(corpus: Path) -> No
     assert model.training, "as it was before"
     samples = held_out.order[np.arange(22)]
     (batch,) = collate(held_out.split, held_out.masker, [0], samples, samples)
-    logits = model.eval()(batch.input_ids, batch.attention_mask, batch.positions).detach()
+    logits = model.eval()(batch.input_ids, batch.sequences, batch.positions).detach()
     assert scores.loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, batch.labels)), rel=1e-12)
     assert scores.perplexity == pytest.approx(math.exp(scores.loss))
 
@@ -59,8 +60,8 @@ def test_pseudo_perplexity_masks_one_token_at_a_time(corpus: Path) -> None:
                 continue
             masked = ids.clone()
             masked[place] = SPECIAL_IDS["mask"]
-            padding = (ids != SPECIAL_IDS["pad"])[None]
-            logits = model(masked[None], padding, torch.tensor([place]))
+            tokens = (ids != SPECIAL_IDS["pad"])[None].numpy()
+            logits = model(masked[None], Sequences.in_rows(tokens), torch.tensor([place]))
             logs.append(float(logits.log_softmax(1)[0, token]))
     assert 20 < len(logs) <= 3 * 15
     scores = held_out.scores(model, torch.device("cpu"))
@@ -79,7 +80,7 @@ def write_provenance(folder: Path, corpus: Corpus, **changed: object) -> Path:
         "files": {},
         "corpus_digest": corpus.digest,
         "tokenizer": {"fingerprint": corpus.tokenizer_fingerprint},
-        "config": {"batch": {"sequence_length": 16}, "evaluation": EVALUATION.model_dump()},
+        "config": {"batch": {"sequence_length": 16, "documents": "together"}, "evaluation": EVALUATION.model_dump()},
     }
     folder.mkdir()
     (folder / "provenance.json").write_text(json.dumps({**provenance, **changed}))
@@ -92,7 +93,10 @@ def write_provenance(folder: Path, corpus: Corpus, **changed: object) -> Path:
         ({"corpus_digest": "x"}, "its corpus_digest is x, this corpus has "),
         ({"tokenizer": {"fingerprint": "y"}}, "its tokenizer_fingerprint is y, this corpus has "),
         ({"tokenizer": []}, "provenance.json: not that of an export: "),
-        ({"config": {"batch": {"sequence_length": 16}, "evaluation": {"samples": 0}}}, "not that of an export: "),
+        (
+            {"config": {"batch": {"sequence_length": 16, "documents": "together"}, "evaluation": {"samples": 0}}},
+            "not that of an export: ",
+        ),
         ({"files": {"config.json": {"bytes": 1, "sha256": "z"}}}, "config.json: "),
     ],
 )

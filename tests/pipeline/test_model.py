@@ -8,6 +8,7 @@ from pipeline.export import build
 from pipeline.hugging_face import FAMILIES
 from pipeline.model import PAD_ID, MaskedLM
 from pipeline.model_config import ModelConfig
+from pipeline.sequences import Sequences
 
 VOCABULARY, BATCH, TOKENS = 97, 3, 12
 IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
@@ -29,6 +30,10 @@ def geometry(architecture: str = "roberta", layer_norm: str = "post") -> ModelCo
 
 
 CONFIG = geometry()
+
+
+def rows(mask: torch.Tensor) -> Sequences:
+    return Sequences.in_rows(mask.numpy())
 
 
 def nowhere_trivial(config: ModelConfig) -> MaskedLM:
@@ -62,11 +67,11 @@ def test_logits_and_gradients_are_those_of_hugging_face(
     models: tuple[MaskedLM, PreTrainedModel], batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ) -> None:
     (ours, theirs), (ids, mask, positions) = models, batch
-    logits = ours(ids, mask, positions)
+    logits = ours(ids, rows(mask), positions)
     expected = theirs(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[positions]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     labels = torch.arange(len(positions)) % VOCABULARY
-    ours(ids, mask, positions, labels).backward()
+    ours(ids, rows(mask), positions, labels).backward()
     torch.nn.functional.cross_entropy(expected, labels, reduction="sum").backward()
     word = theirs.get_input_embeddings().weight.grad
     (query,) = (p.grad for name, p in theirs.named_parameters() if name.endswith("layer.0.attention.self.query.weight"))
@@ -88,14 +93,15 @@ def test_an_export_has_the_positions_behind_its_padding(architecture: str, pad: 
     mask = ids != pad
     tokens = mask.flatten().nonzero().squeeze(1)
     logits = theirs(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[tokens]
-    torch.testing.assert_close(ours(ids, mask, tokens), logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(ids, rows(mask), tokens), logits, atol=1e-5, rtol=1e-5)
 
 
 def test_without_padding_the_mask_may_be_left_out(models: tuple[MaskedLM, PreTrainedModel]) -> None:
     ours, _ = models
     ids = torch.randint(5, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(2))
     positions = torch.arange(0, BATCH * TOKENS, 5)
-    torch.testing.assert_close(ours(ids, None, positions), ours(ids, torch.ones_like(ids, dtype=torch.bool), positions))
+    full = rows(torch.ones_like(ids, dtype=torch.bool))
+    torch.testing.assert_close(ours(ids, None, positions), ours(ids, full, positions))
 
 
 def test_what_stands_in_the_padding_changes_nothing(
@@ -103,7 +109,7 @@ def test_what_stands_in_the_padding_changes_nothing(
 ) -> None:
     (ours, _), (ids, mask, positions) = models, batch
     other = torch.where(mask, ids, 9)
-    torch.testing.assert_close(ours(ids, mask, positions), ours(other, mask, positions))
+    torch.testing.assert_close(ours(ids, rows(mask), positions), ours(other, rows(mask), positions))
 
 
 def test_a_batch_without_predicted_tokens_has_no_loss(models: tuple[MaskedLM, PreTrainedModel]) -> None:

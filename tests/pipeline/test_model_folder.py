@@ -17,6 +17,7 @@ from pipeline.initial import initial_model, load_start
 from pipeline.model import MaskedLM
 from pipeline.model_folder import check_start, verify_provenance
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 from tests.conftest import flip_byte
 from tests.their_models import VOCABULARY, their_model
@@ -50,7 +51,7 @@ def assert_the_same_function(ours: MaskedLM, folder: Path, padding: int = 1) -> 
     ids, mask, tokens = batch(padding)
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[tokens]
-        torch.testing.assert_close(ours(ids, mask, tokens), logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours(ids, Sequences.in_rows(mask.numpy()), tokens), logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", [*TYPES, "xlm-roberta", "camembert"])
@@ -82,7 +83,7 @@ def test_a_model_without_a_head_brings_its_encoder(pretrain_yaml: Path, tmp_path
             hidden = theirs(input_ids=ids, attention_mask=mask.long()).last_hidden_state.flatten(0, 1)[tokens]
             ours.head = torch.nn.Identity()  # type: ignore[assignment]
             ours.head.forward = lambda hidden_ND, *_: hidden_ND  # type: ignore[method-assign]
-            torch.testing.assert_close(ours(ids, mask, tokens), hidden, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours(ids, Sequences.in_rows(mask.numpy()), tokens), hidden, atol=1e-5, rtol=1e-5)
 
 
 def rename_norms(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
