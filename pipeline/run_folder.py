@@ -179,7 +179,9 @@ def check_provenance(manifest: dict[str, Any], ours: dict[str, Any], folder: Pat
 
 def _compare(prefix: str, theirs: Any, ours: Any, folder: Path) -> None:
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted(theirs.keys() | ours.keys()):
+        for key in sorted(
+            theirs.keys() | ours.keys(), key=lambda key: (key != "type", key)
+        ):  # the type decides the rest
             _compare(f"{prefix}.{key}" if prefix else key, theirs.get(key), ours.get(key), folder)
     elif theirs != ours:
         raise InputError(f"{folder}: was trained with {prefix} = {theirs}, the configuration says {ours}")

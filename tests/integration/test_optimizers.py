@@ -48,6 +48,7 @@ def write_run(folder: Path, kind: str, zero: str, name: str) -> Path:
     path.write_text(json.dumps({"zero_optimization": ZERO[zero], "bf16": {"enabled": zero.endswith("bf16")}}))
     output = folder / name
     overrides = [*SETTINGS, f"optimizer.type={kind}", f"output={output}", f"deepspeed={path}"]
+    overrides += ["optimizer.newton_schulz_dtype=bf16"] if zero.endswith("bf16") else []
     config = load_config(PretrainConfig, folder / "pretrain.yaml", overrides)
     write_bytes(output / "config.yaml", dump_config(config).encode())
     return output

@@ -9,6 +9,7 @@ import pytest
 from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, TEMPORARY, describe_files, file_sha256, read_json, seal, write_json
+from pipeline.optim_config import MuonConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import FORMAT, KIND, RunFolder, check_provenance, stamp, verify_checkpoint
 from pipeline.shards import Corpus
@@ -186,6 +187,12 @@ def test_another_recipe_names_key_and_both_sides(
         check_provenance({**ours, "recipe": recipe}, ours, tmp_path)
     name = f"{section}.{key}" if section else key
     assert str(caught.value) == f"{tmp_path}: was trained with {name} = {theirs}, the configuration says {mine}"
+
+
+def test_another_optimizer_is_named_by_its_type(ours: dict[str, Any], tmp_path: Path) -> None:
+    muon = MuonConfig(learning_rate=0.5).model_dump(mode="json")
+    with pytest.raises(InputError, match=r"was trained with optimizer\.type = muon, the configuration says adamw$"):
+        check_provenance({**ours, "recipe": {**ours["recipe"], "optimizer": muon}}, ours, tmp_path)
 
 
 def test_a_key_that_only_one_side_has_is_a_difference(ours: dict[str, Any], tmp_path: Path) -> None:
