@@ -36,7 +36,7 @@ class Bare:
         predicted = sum(len(batch.labels) for batch in batches)
         total = torch.zeros((), device=self.masters[0].device)
         for batch in batches:
-            loss = self.model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels)
+            loss = self.model(batch.input_ids, batch.sequences, batch.positions, batch.labels)
             (loss / predicted).backward()
             total += loss.detach()
             if self.cast:

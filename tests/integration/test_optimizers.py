@@ -81,7 +81,7 @@ def plain(config: PretrainConfig) -> tuple[dict[str, Tensor], float]:
     optimizer = build_optimizer(model, config.optimizer)
     for step, batch in enumerate(TrainBatches(config.corpus, config, BatchGeometry(size, size, 1))[range(STEPS)]):
         optimizer.zero_grad()
-        loss = model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels)
+        loss = model(batch.input_ids, batch.sequences, batch.positions, batch.labels)
         (loss / len(batch.labels)).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm))
         for group in optimizer.param_groups:

@@ -84,7 +84,7 @@ def test_it_learns(pretrain_yaml: Path, kind: str, rate: float) -> None:
     batches = TrainBatches(config.corpus, config, BatchGeometry(64, 64, 1))
     losses = []
     for step, batch in enumerate(batches[range(80)]):
-        loss = model(batch.input_ids, batch.attention_mask, batch.positions, batch.labels) / len(batch.labels)
+        loss = model(batch.input_ids, batch.sequences, batch.positions, batch.labels) / len(batch.labels)
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
