@@ -62,7 +62,7 @@ def _split(text: str, lines: bool) -> _Split:
         starts[1:] = apart[:-1] & ~apart[1:]
     first = np.flatnonzero(starts)
     within = np.searchsorted(first, begins, side="right") - 1
-    long = np.flatnonzero(np.diff(first, append=len(codes)) > _LONGEST)
+    long = np.flatnonzero(np.append(first[1:], len(codes)) - first > _LONGEST)
     return _Split(words, long, within, begins - first[within])
 
 
@@ -115,6 +115,17 @@ class Encoder:
 
     def _encode_words(self, text: str) -> Encoded:
         words, long, within, cuts = _split(text, self._lines)
+        if len(long) or cuts.any():
+            return self._encode_long(words, long, within, cuts)
+        first = np.array(self._tokens(words[0]).ids, np.uint32)
+        words[0] = ""
+        ids, lengths = self._words.encode(words)
+        lengths[0] = len(first)
+        begins = np.cumsum(lengths) - lengths
+        return Encoded(np.append(first, ids), np.unique(begins[within]).astype(np.uint64))
+
+    def _encode_long(self, words: list[str], long: Numbers, within: Numbers, cuts: Numbers) -> Encoded:
+        """Encode a document with words that are too long to be remembered, or in which sentences begin."""
         inner = cuts > 0
         apart = np.unique(np.concatenate([[0], long, within[inner]]))
         texts = [words[number] for number in apart.tolist()]
@@ -184,7 +195,7 @@ class Encoder:
         if len(first) != len(words):
             begins = [begin for begin, _ in self._tokens("".join(text)).offsets]
             first = np.searchsorted(begins, np.cumsum([0, *map(len, text[:-1])]))
-        return ids, np.diff(first, append=len(ids))
+        return ids, np.append(first[1:], len(ids)) - first
 
     def _tokens(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)

@@ -36,8 +36,11 @@ class Pieces:
 
     def words(self, ids: Ids) -> Numbers:
         """The tokens that begin with a space, or with line ends, of which there may be several in a row."""
-        on_line = self._on_line[ids]
-        return np.flatnonzero(self._spaced[ids] | (on_line & ~np.append(False, on_line[:-1])))
+        spaced, on_line = self._spaced[ids], self._on_line[ids]
+        if on_line.any():
+            spaced[0] |= on_line[0]
+            spaced[1:] |= on_line[1:] & ~on_line[:-1]
+        return np.flatnonzero(spaced)
 
     def begins(self, ids: Ids, size: int) -> Numbers | None:
         """The byte that each token begins at, as the tokenizer counts; None if that is not to be seen.

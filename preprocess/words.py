@@ -49,7 +49,7 @@ class Words:
         """(ids one after the other, how many each word has)."""
         before = len(self._numbers)
         try:
-            numbers = np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
+            numbers = self._numbered(words)
             if len(self._numbers) > before:
                 self._learn(before)
         except BaseException:
@@ -79,19 +79,20 @@ class Words:
 
     def _learn(self, before: int) -> None:
         """Find the ids of the words whose numbers are `before` and more."""
-        fresh = self._last(before)
-        marked = [
-            number
-            for number, word in enumerate(fresh, before)
-            if word[-1] in self._marks and word[-2:-1] in _BEFORE_MARK
-        ]
-        parts = [(fresh[number - before][:-1], f" {fresh[number - before][-1]}") for number in marked]
-        pairs = np.array([self._numbers[part] for pair in parts for part in pair], np.int64)
-        words = fresh + self._last(before + len(fresh))
-        whole = np.setdiff1d(np.arange(before, len(self._numbers)), marked, assume_unique=True)
-        self._store(whole, *self._encode([words[number] for number in (whole - before).tolist()]))
+        words = self._last(before)
+        marked = [word for word in words if word[-1] in self._marks and word[-2:-1] in _BEFORE_MARK]
+        pairs = [self._numbers[part] for word in marked for part in (word[:-1], f" {word[-1]}")]
+        words += self._last(before + len(words))
+        parted = set(marked)
+        words = [word for word in words if word not in parted]
+        if words:
+            self._store(self._numbered(words), *self._encode(words))
         if marked:
-            self._store(np.array(marked), self._gather(pairs), self._lengths[pairs[::2]] + 1)
+            parts = np.array(pairs)
+            self._store(self._numbered(marked), self._gather(parts), self._lengths[parts[::2]] + 1)
+
+    def _numbered(self, words: list[str]) -> Numbers:
+        return np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
 
     def _last(self, before: int) -> list[str]:
         return [*islice(reversed(self._numbers), len(self._numbers) - before)][::-1]
