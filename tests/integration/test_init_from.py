@@ -24,7 +24,7 @@ def test_a_run_goes_on_from_a_model_and_needs_it_once(
     pretrain_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = their_model(tmp_path / "model")
-    settings = [f"model={{init_from: {folder}}}", "schedule.total_steps=2"]
+    settings = [f"model={{init_from: {folder}}}", "schedule.total_steps=2", "loader_workers=0"]
     said = pretrain(pretrain_yaml, 1, [*settings, "stop_at_step=1"], expected=75)
     assert f"begins with the weights of {folder}, which has no tokenizer" in said
 
