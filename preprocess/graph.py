@@ -48,6 +48,7 @@ __all__ = [
 _WORKER = f"{shlex.quote(sys.executable)} -m preprocess.worker"
 PRISM = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
 _OF_A_WORKER = re.compile(r"(?:^|WorkerError: )(worker .*?)(?: \[while running|\n|$)")  # the line of a WorkerError
+_NOT_THERE = re.compile(r"(?:ModuleNotFoundError: |ImportError: |AttributeError: (?=Can't get attribute))([^\n]+)")
 _QUIET = {
     "apache_beam": logging.WARNING,
     "apache_beam.utils.subprocess_server": logging.CRITICAL,  # tells that it starts Prism, or does not
@@ -56,6 +57,11 @@ _QUIET = {
 
 class _PrismServer(PrismJobServer):  # type: ignore[misc]
     """Ends with this process, also where that is killed −9."""
+
+    def start(self) -> Any:
+        service = super().start()
+        logging.getLogger(type(self).__name__).addFilter(lambda record: record.name != "PrismRunner")  # raised anyway
+        return service
 
     def subprocess_cmd_and_endpoint(self) -> tuple[list[str], str]:
         program, endpoint = super().subprocess_cmd_and_endpoint()
@@ -94,11 +100,22 @@ def _runner(options: PipelineOptions, closing: ExitStack) -> Any:
     return runner
 
 
+def _elsewhere(options: PipelineOptions) -> bool:
+    """Whether workers are of a Python that this command did not start."""
+    dask = "DaskRunner" in options.view_as(StandardOptions).runner
+    return dask or options.view_as(PortableOptions).environment_type == "EXTERNAL"
+
+
 def _close(pipeline: beam.Pipeline) -> None:
     """Let Dask's scheduler forget the pipeline: its client would wait for a vanished one for ever."""
     client = getattr(getattr(pipeline, "result", None), "client", None)
     if client is not None:
         client.close()
+
+
+def _is_not_raised(record: logging.LogRecord) -> bool:
+    """Beam logs a job's error, with the traceback of the task, and raises it too."""
+    return record.funcName != "read_messages" or record.levelno < logging.ERROR
 
 
 @contextmanager
@@ -109,6 +126,7 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
     levels = {logger: logger.level for logger in loggers}
     for logger, level in loggers.items():
         logger.setLevel(level)
+    logging.getLogger().addFilter(_is_not_raised)
     temporary, tempfile.tempdir = tempfile.tempdir, str(work)  # a pipeline makes a folder there, and may leave it
     try:
         with ExitStack() as closing, beam.Pipeline(_runner(options, closing), options) as pipeline:
@@ -122,11 +140,15 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
         found = _OF_A_WORKER.search(str(error))
         if found:
             raise InputError(found[1]) from None
+        absent = _NOT_THERE.search(str(error)) if _elsewhere(options) else None
+        if absent:
+            raise InputError(f"a worker has another Kilobatch, or none ({absent[1]}); install the same there") from None
         if "Service failed to start up" in str(error):
             location = options.view_as(PrismRunnerOptions).prism_location
             raise InputError(f"--prism_location: {location} does not start; is it Prism ({PRISM})?") from None
         raise
     finally:
+        logging.getLogger().removeFilter(_is_not_raised)
         tempfile.tempdir = temporary
         for logger, level in levels.items():
             logger.setLevel(level)

@@ -165,6 +165,9 @@ def _check_environment(options: PortableOptions, runner: str) -> None:
             f"--environment_config={address}: no worker pool there ({error}); start one: {_POOL}PORT, with that Python"
             " first on its PATH in which Kilobatch is installed"
         ) from None
+    from preprocess import pool  # imports Beam, which is quiet once preprocess.graph has imported it
+
+    pool.check(address)
 
 
 def _find_prism(options: PipelineOptions) -> None:

@@ -21,8 +21,16 @@ needs_prism = pytest.mark.skipif(not PRISM, reason="Prism is neither on the PATH
 
 
 @contextmanager
-def process(*arguments: str, folder: Path, code: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a worker pool starts `python`
+def process(
+    *arguments: str, folder: Path, code: Path = ROOT, programs: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python module as a process, with its output in `folder`/log.
+
+    Args:
+        code: where it imports Kilobatch from.
+        programs: a folder that is first on its PATH; else that of this Python.
+    """
+    path = f"{programs or Path(sys.executable).parent}:{os.environ['PATH']}"  # a worker pool starts `python`
     with (folder / "log").open("ab") as log:
         command = [sys.executable, "-m", *arguments]
         environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{code}:{ROOT}"}
@@ -50,13 +58,13 @@ def cluster(folder: Path, workers: int, code: Path = ROOT) -> Iterator[tuple[lis
 
 
 @contextmanager
-def worker_pool(folder: Path) -> Iterator[list[str]]:
-    """Options to run on Prism with the workers of a pool that is another process."""
+def worker_pool(folder: Path, programs: Path | None = None) -> Iterator[list[str]]:
+    """Options to run on Prism with the workers of a pool that is another process; see `process` for `programs`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     pool = ("apache_beam.runners.worker.worker_pool_main", f"--service_port={port}")
-    with process(*pool, folder=folder) as started:
+    with process(*pool, folder=folder, programs=programs) as started:
         while True:
             assert started.poll() is None, (folder / "log").read_text()
             try:
