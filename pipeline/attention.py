@@ -21,7 +21,6 @@ BLOCK = 2**20  # attention weights computed at once: they stay in the cache from
 KEPT = 2**21  # attention weights of a layer that are kept for the backward pass; more are computed again
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # lengths are not part of a program
 def attend(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> Tensor:
     """Softmax attention of each token to all tokens of its sequence.
 
@@ -31,20 +30,32 @@ def attend(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> 
     Returns:
         (S, D)
     """
-    lengths = sequences.lengths
-    if qkv_SX.device.type == "cpu" and 0 < dropout <= MOST:
+    if qkv_SX.device.type == "cpu":
+        out_SD: Tensor = _on_cpu(qkv_SX, sequences.lengths, heads, dropout)
+        return out_SD
+    count, longest = len(sequences.starts) - 1, sequences.longest
+    if count * longest == len(qkv_SX):
+        return _equal(qkv_SX, count, heads, dropout)
+    if dropout == 0 and _has_flash(qkv_SX):
+        q, k, v = qkv_SX.view(len(qkv_SX), 3, heads, -1).unbind(1)
+        out_SHd = varlen_attn(q, k, v, sequences.starts, sequences.starts, longest, longest)
+        assert isinstance(out_SHd, Tensor)
+        return out_SHd.reshape(len(qkv_SX), -1)
+    return padded(qkv_SX, sequences, heads, dropout)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # numpy and lengths are not for programs of tensors
+def _on_cpu(qkv_SX: Tensor, lengths: tuple[int, ...], heads: int, dropout: float) -> Tensor:
+    if qkv_SX.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        # Without units for bf16, products of it take 20 times as long.
+        exact: Tensor = _on_cpu(qkv_SX.float(), lengths, heads, dropout)
+        return exact.bfloat16()
+    if 0 < dropout <= MOST:
         blocked: Tensor = _Blocked.apply(qkv_SX, lengths, heads, dropout)  # type: ignore[no-untyped-call]
         return blocked
     if len(set(lengths)) == 1:
         return _equal(qkv_SX, len(lengths), heads, dropout)
-    if qkv_SX.device.type == "cpu":
-        return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
-    if dropout == 0 and _has_flash(qkv_SX):
-        q, k, v = qkv_SX.view(len(qkv_SX), 3, heads, -1).unbind(1)
-        out = varlen_attn(q, k, v, sequences.starts, sequences.starts, max(lengths), max(lengths))
-        assert isinstance(out, Tensor)
-        return out.reshape(len(qkv_SX), -1)
-    return padded(qkv_SX, sequences, heads, dropout)
+    return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
 
 
 def _equal(qkv_SX: Tensor, sequences: int, heads: int, dropout: float) -> Tensor:
@@ -61,7 +72,7 @@ def _has_flash(qkv_SX: Tensor) -> bool:
 
 def padded(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> Tensor:
     """The same by a mask, for devices without a better way: rows of the longest length, keys behind the ends hidden."""
-    count, longest, cells = len(sequences.lengths), max(sequences.lengths), sequences.cells()
+    count, longest, cells = len(sequences.starts) - 1, sequences.longest, sequences.cells()
     dense = qkv_SX.new_zeros(count * longest, qkv_SX.shape[1]).index_copy(0, cells, qkv_SX)
     q, k, v = dense.view(count, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
     visible = torch.arange(longest, device=cells.device) < sequences.starts.diff()[:, None]

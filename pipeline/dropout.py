@@ -36,8 +36,11 @@ def dropout(hidden: Tensor, p: float) -> Tensor:
     """
     if p == 0:
         return hidden
-    if hidden.device.type != "cpu" or p > MOST:
-        return F.dropout(hidden, p)
+    return F.dropout(hidden, p) if hidden.device.type != "cpu" or p > MOST else _by_gaps(hidden, p)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # numpy is not for programs of tensors
+def _by_gaps(hidden: Tensor, p: float) -> Tensor:
     dropped: Tensor = _Dropout.apply(hidden, p)  # type: ignore[no-untyped-call]
     return dropped
 

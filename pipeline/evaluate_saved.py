@@ -56,7 +56,7 @@ class Exported(nn.Module):
         mask_CL, ids_CL, self.positions_N = None, input_ids_BT, positions_N
         if sequences is not None:
             ids_S, predicted_N = sequences.pack(input_ids_BT, positions_N)
-            cells_S, shape = sequences.cells(), (len(sequences.lengths), max(sequences.lengths))
+            cells_S, shape = sequences.cells(), (len(sequences.lengths), sequences.longest)
             ids_CL = ids_S.new_zeros(shape[0] * shape[1]).index_copy(0, cells_S, ids_S).view(shape)
             mask_CL = ids_CL.new_zeros(ids_CL.numel()).index_fill(0, cells_S, 1).view(shape)
             self.positions_N = cells_S[predicted_N]

@@ -144,6 +144,13 @@ class MaskedLM(nn.Module):
                 self.embeddings.position.weight.copy_(sinusoids(*self.embeddings.position.weight.shape))
                 self.embeddings.position.weight.mul_(config.initializer_range * math.sqrt(2))  # as far spread as normal
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile each layer in place: names of parameters stay, and so do checkpoints."""
+        for layer in self.layers:
+            layer.compile(
+                backend=backend, dynamic=True
+            )  # a micro-batch without padding has another number of tokens than the next
+
     def forward(
         self,
         input_ids_BT: Tensor,

@@ -63,6 +63,7 @@ class PretrainConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     resume: Literal["auto", "must", "never"] = "auto"
     stop_at_step: Positive | None = None  # save, exit 75, and go on when submitted again
+    compile: bool = False  # the layers, by torch.compile: faster on GPUs, slower on CPUs
     cpu_ranks: Positive = 1  # processes where no GPU is found; with GPUs there is one for each
     loader_workers: Annotated[int, Field(ge=0)] = 1
 

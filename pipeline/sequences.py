@@ -7,7 +7,7 @@ is a row without its padding, or, where documents are apart, one document's part
 Shape suffixes: B rows, T tokens of a row, S tokens of all sequences, C sequences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +17,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sequences:
-    """The sequences of a micro-batch. What the device would have to be asked for is known on the host."""
+    """The sequences of a micro-batch. What the device would have to be asked for is known on the host.
 
-    lengths: tuple[int, ...]  # tokens of each, in order; S together
+    A compiled layer reads no `lengths`: each micro-batch has others, and would be another program.
+    """
+
+    lengths: tuple[int, ...]  # tokens of each, in order
+    tokens: int  # S, all of them
+    longest: int
     starts: Tensor  # (C + 1,) int32, where each begins among the S tokens, and S (FlashAttention's `cu_seqlens`)
     kept: Tensor | None = None  # (S,) int64, ascending flat indices of the tokens into B·T; None: nothing is padded
 
     @classmethod
     def of(cls, lengths: npt.NDArray[np.int64], kept: npt.NDArray[np.int64] | None = None) -> "Sequences":
         starts = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
-        tokens = None if kept is None else torch.from_numpy(kept)
-        return cls(tuple(lengths.tolist()), torch.from_numpy(starts), tokens)
+        cells = None if kept is None else torch.from_numpy(kept)
+        return cls(tuple(lengths.tolist()), int(lengths.sum()), int(lengths.max()), torch.from_numpy(starts), cells)
 
     @classmethod
     def rows(cls, batch: int, length: int) -> "Sequences":
@@ -52,7 +57,7 @@ class Sequences:
 
     def to(self, device: torch.device) -> "Sequences":
         kept = None if self.kept is None else self.kept.to(device, non_blocking=True)
-        return Sequences(self.lengths, self.starts.to(device, non_blocking=True), kept)
+        return replace(self, starts=self.starts.to(device, non_blocking=True), kept=kept)
 
     def pack(self, ids_BT: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor]:
         """The ids of the tokens (S,), and flat indices into B·T, none of them of padding, as indices into S."""
@@ -62,11 +67,10 @@ class Sequences:
 
     def places(self) -> Tensor:
         """Each token's place in its sequence, from 0, (S,)."""
-        tokens = sum(self.lengths)  # given, so that the device is not asked for the sum
-        begins = torch.repeat_interleave(self.starts[:-1], self.starts.diff(), output_size=tokens)
-        return torch.arange(tokens, device=begins.device, dtype=begins.dtype) - begins
+        begins = torch.repeat_interleave(self.starts[:-1], self.starts.diff(), output_size=self.tokens)
+        return torch.arange(self.tokens, device=begins.device, dtype=begins.dtype) - begins
 
     def cells(self) -> Tensor:
         """Where each token stands when the sequences are rows of the longest one's length, (S,) flat int64."""
-        rows = torch.repeat_interleave(self.starts.diff(), output_size=sum(self.lengths))
-        return (rows * max(self.lengths) + self.places()).long()
+        rows = torch.repeat_interleave(self.starts.diff(), output_size=self.tokens)
+        return (rows * self.longest + self.places()).long()

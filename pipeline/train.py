@@ -69,6 +69,8 @@ class Trainer:
             said = load_start(model, config.model)
             if self.rank == 0:
                 print(said, flush=True)
+        if config.compile:
+            model.compile_layers()
         optimizer = build_optimizer(model.to(device), config.optimizer)
         settings = read_deepspeed_json(config.deepspeed)
         self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)

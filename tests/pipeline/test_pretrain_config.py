@@ -161,7 +161,7 @@ def test_warmup_is_a_fraction_in_decimal(percent: int, total: int) -> None:
 
 def test_the_recipe_is_what_decides_the_weights(tmp_path: Path) -> None:
     ours = load(tmp_path).recipe()
-    machine = "corpus=x output=x deepspeed=x cpu_ranks=4 loader_workers=0 resume=must stop_at_step=5"
+    machine = "compile=true corpus=x output=x deepspeed=x cpu_ranks=4 loader_workers=0 resume=must stop_at_step=5"
     cadence = "batch.train_micro_batch_size_per_gpu=2 evaluation.samples=9 checkpoint.keep_last=1"
     for same in f"{machine} {cadence}".split():
         assert load(tmp_path, same).recipe() == ours, same

@@ -130,3 +130,20 @@ def test_the_configuration_keeps_the_documents_of_a_corpus_apart(pretrain_yaml: 
     assert crossing > 5
     together = TrainBatches(corpus, load_config(PretrainConfig, pretrain_yaml), BatchGeometry(8, 4, 1))
     assert all(batch.sequences is None or len(batch.sequences.lengths) == 4 for batch in together[range(30)])
+
+
+def test_compiled_layers_are_the_same_function_under_the_same_names(model: MaskedLM) -> None:
+    """Traced only, since a compiler takes minutes; attention and dropout of CPUs stay outside."""
+    compiled = MaskedLM(CONFIG, VOCABULARY, seed=1).train()
+    compiled.compile_layers(backend="eager")
+    assert list(compiled.state_dict()) == list(model.state_dict())
+    plain = MaskedLM(CONFIG, VOCABULARY, seed=1).train()
+    labels = torch.tensor([7, 8, 9])
+    for documents in ([[3, 5], [4]], [[9]], [[1, 2, 3], [4, 4], [6]]):
+        batch = micro_batch(0, NOTHING, rows_of(documents), np.array([1, 2, 3]), labels.numpy(), SPECIAL_IDS, "apart")
+        for each in (plain, compiled):
+            torch.manual_seed(1)
+            each(batch.input_ids, batch.sequences, batch.positions, labels).backward()
+    for (name, ours), theirs in zip(compiled.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    torch._dynamo.reset()
