@@ -55,6 +55,7 @@ def main(path: Path, dtype: str, compiled: bool) -> None:
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=config.batch.train_batch_size // micro,
             max_steps=config.schedule.total_steps + 1,  # a step lasts until the next one begins
+            use_cpu=not torch.cuda.is_available(),
             bf16=dtype == "bf16",
             torch_compile=compiled,
             optim="adamw_torch_fused",
