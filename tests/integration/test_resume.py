@@ -115,17 +115,3 @@ def test_a_run_is_never_begun_anew_over_its_checkpoints(
     output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), "resume=never"], expected=2)
     assert "has checkpoints, and resume is 'never'" in output
     assert (uninterrupted / "metrics.jsonl").read_text() == before
-
-
-@pytest.mark.parametrize("stage", [0, 2])
-def test_a_checkpoint_of_one_zero_stage_goes_on_at_another(pretrain_yaml: Path, tmp_path: Path, stage: int) -> None:
-    run = tmp_path / "run"
-    (tmp_path / "other.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
-    pretrain(pretrain_yaml, 2, [*run_of(run), "stop_at_step=2"], expected=75)
-    pretrain(pretrain_yaml, 2, [*run_of(run), f"deepspeed={tmp_path / 'other.json'}", "stop_at_step=4"], expected=75)
-    pretrain(pretrain_yaml, 1, run_of(run))
-    whole = tmp_path / "whole"
-    pretrain(pretrain_yaml, 1, run_of(whole))
-    expected = weights(whole, 6)
-    for name, weight in weights(run, 6).items():
-        torch.testing.assert_close(weight, expected[name], atol=2e-5, rtol=1e-4)
