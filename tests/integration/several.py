@@ -1,0 +1,15 @@
+"""One rank that trains under each of several configurations: `python -m tests.integration.several CONFIG …`."""
+
+import sys
+from pathlib import Path
+
+from pipeline.configfile import load_config
+from pipeline.engine import end_process, start_processes
+from pipeline.pretrain_config import PretrainConfig
+from pipeline.train import Trainer, train
+
+if __name__ == "__main__":
+    device = start_processes()
+    for path in sys.argv[1:]:
+        train(Trainer(load_config(PretrainConfig, Path(path)), device))
+    end_process(0)
