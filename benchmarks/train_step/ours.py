@@ -21,7 +21,11 @@ def train(config: Path, threads: int, cpus: Sequence[int | None] = (None,)) -> l
         command = [*bound, sys.executable, "-m", "pipeline.train", str(config)]
         environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         ranks.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
-    errors = [rank.communicate()[1].decode() for rank in ranks]
+    try:
+        errors = [rank.communicate()[1].decode() for rank in ranks]
+    finally:  # an interrupted benchmark leaves none behind
+        for rank in ranks:
+            rank.kill()
     if any(rank.returncode for rank in ranks):
         sys.exit("\n".join(errors))
     lines = map(json.loads, (config.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines())

@@ -37,6 +37,7 @@ class Setting:
 
 SETTINGS = {
     "tiny": Setting(1, 64, 512, 16, 4, 2),
+    "demo": Setting(4, 256, 8192, 128, 16, 8),
     "small": Setting(4, 256, 8192, 256, 4, 8, {"fp32": 1.6, "bf16": 1.8}),
     "base": Setting(12, 768, 50_265, 128, 8, 4, {"fp32": 1.5}),
     "base-512": Setting(12, 768, 50_265, 512, 8, 1),
