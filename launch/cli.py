@@ -120,6 +120,9 @@ def pretrain(
     config: ConfigFile,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, start nothing")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="take a few steps, say where their time went, stop")
+    ] = False,
 ) -> None:
     """Train on this machine, through the deepspeed launcher; run it again to go on where it stopped.
 
@@ -129,7 +132,7 @@ def pretrain(
     from pipeline.configfile import load_config
     from pipeline.pretrain_config import PretrainConfig
 
-    raise typer.Exit(local.pretrain(load_config(PretrainConfig, config, overrides or []), dry_run))
+    raise typer.Exit(local.pretrain(load_config(PretrainConfig, config, overrides or []), dry_run, profile))
 
 
 @checkpoint_app.command("list")

@@ -21,7 +21,8 @@ from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, identity
 from pipeline.shards import Corpus
 
-MODULE = "pipeline.train"
+MODULES = TRAIN, PROFILE = "pipeline.train", "pipeline.profile"
+QUIET = {"KINETO_LOG_LEVEL": "99"}  # the profiler's own log
 STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself kills ranks with
 KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
 KILLED_BY_STOP = 256 - STOP  # how the launcher says that a rank was, before it could hear
@@ -43,8 +44,8 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def pretrain(config: PretrainConfig, dry_run: bool = False) -> int:
-    """Check everything that can be checked, then train; the exit code of the run.
+def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = False) -> int:
+    """Check everything that can be checked, then train, or profile some steps; the exit code of the run.
 
     Raises:
         InputError, DigestError, Stopped: before any process is started.
@@ -63,7 +64,8 @@ def pretrain(config: PretrainConfig, dry_run: bool = False) -> int:
         raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
     with locked(run) as lock:
         write_bytes(run.config, dump_config(config).encode())
-        return supervise(_command(run, world_size, device), {**os.environ, **_environment(world_size, device)}, lock)
+        command = _command(PROFILE if profile else TRAIN, run, world_size, device)
+        return supervise(command, {**QUIET, **os.environ, **_environment(world_size, device)}, lock)
 
 
 def _done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
@@ -98,7 +100,7 @@ def locked(run: RunFolder) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _command(run: RunFolder, world_size: int, device: str) -> list[str]:
+def _command(module: str, run: RunFolder, world_size: int, device: str) -> list[str]:
     # Given a number of devices the launcher would forget CUDA_VISIBLE_DEVICES; on CPUs it would count NUMA nodes.
     chosen = device == "GPU" and "CUDA_VISIBLE_DEVICES" in os.environ
     return [
@@ -106,7 +108,7 @@ def _command(run: RunFolder, world_size: int, device: str) -> list[str]:
         *([] if chosen else ["--num_accelerators", str(world_size)]),
         "--hostfile", os.devnull,  # else one in DeepSpeed's default place would make this a run on many machines
         "--master_port", str(_free_port()),
-        "--no_local_rank", "--log_level", "critical", "--module", MODULE, str(run.config),
+        "--no_local_rank", "--log_level", "critical", "--module", module, str(run.config),
     ]  # fmt: skip
 
 
@@ -156,4 +158,4 @@ def _signal_ranks(launcher: int) -> None:
 
 def _is_rank(process: psutil.Process | None) -> bool:
     """Whether the launcher started this process as `python -u -m pipeline.train …`."""
-    return process is not None and process.cmdline()[1:4] == ["-u", "-m", MODULE]
+    return process is not None and process.cmdline()[1:4] in [["-u", "-m", module] for module in MODULES]

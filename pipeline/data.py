@@ -39,17 +39,16 @@ class MicroBatch:
     labels: Tensor  # (N,) int64
 
     def to(self, device: torch.device) -> "MicroBatch":
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        return MicroBatch(
-            self.index,
-            self.samples,
-            move(self.input_ids),
-            None if self.sequences is None else self.sequences.to(device),
-            move(self.positions),
-            move(self.labels),
-        )
+    def pin_memory(self) -> "MicroBatch":
+        """What a DataLoader calls that pins: a copy to the GPU from there waits for nothing."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        sequences = None if self.sequences is None else self.sequences.each(change)
+        ids, positions, labels = change(self.input_ids), change(self.positions), change(self.labels)
+        return MicroBatch(self.index, self.samples, ids, sequences, positions, labels)
 
 
 def masker_for(corpus: Corpus, key: int, masking: MaskingConfig) -> Masker:
@@ -188,14 +187,20 @@ class Step:
     micro_batches: Iterator[MicroBatch]  # gradient_accumulation_steps of them, to be used up before the next step
 
 
-def steps(batches: TrainBatches, rank: int, first: int, last: int, workers: int) -> Iterator[Step]:
-    """The steps `first` … `last` − 1 of a rank, read ahead by `workers` processes (0: read when asked)."""
-    numbers = range(first, last)
-    groups = _Repeatable(lambda: (group for step in numbers for group in batches.groups(step, rank)))
-    read = itertools.chain.from_iterable(_read_ahead(batches, groups, workers))
+def steps(
+    batches: TrainBatches, rank: int, first: int, last: int, workers: int, *, jumps: int = 0, pin: bool = False
+) -> Iterator[Step]:
+    """The steps `first` … `last` − 1 of a rank, read ahead by `workers` processes (0: read when asked).
+
+    Args:
+        jumps: how far the data is ahead of the steps. pin: into page-locked memory, for a GPU.
+    """
+    numbers = range(first + jumps, last + jumps)
+    groups = _Repeatable(lambda: (group for number in numbers for group in batches.groups(number, rank)))
+    read = itertools.chain.from_iterable(_read_ahead(batches, groups, workers, pin))
     counts = iter(_read_ahead(StepCounts(batches, rank), numbers, min(workers, 1)))
-    for step in numbers:
-        yield Step(step, next(counts), itertools.islice(read, batches.geometry.gradient_accumulation_steps))
+    for number in range(first, last):
+        yield Step(number, next(counts), itertools.islice(read, batches.geometry.gradient_accumulation_steps))
 
 
 class _Repeatable:
@@ -208,7 +213,7 @@ class _Repeatable:
         return self.make()
 
 
-def _read_ahead(dataset: Dataset[T], indices: Iterable[Any], workers: int) -> DataLoader[T]:
+def _read_ahead(dataset: Dataset[T], indices: Iterable[Any], workers: int, pin: bool = False) -> DataLoader[T]:
     return DataLoader(
         dataset,
         batch_size=None,
@@ -216,6 +221,7 @@ def _read_ahead(dataset: Dataset[T], indices: Iterable[Any], workers: int) -> Da
         num_workers=workers,
         collate_fn=_same,
         prefetch_factor=2 if workers else None,
+        pin_memory=pin,
     )
 
 

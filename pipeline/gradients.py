@@ -1,5 +1,7 @@
 """The gradient of a whole step, where DeepSpeed keeps it between the last backward pass and the update."""
 
+import logging
+
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
@@ -27,3 +29,34 @@ def squared_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
     if not gradients:
         return torch.zeros((), dtype=torch.float64, device=device)
     return torch.stack(torch._foreach_norm(gradients)).double().square().sum().to(device)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
+
+
+def discard(engine: Engine) -> None:
+    """End the step without an update: weights and optimizer states stay as they are, to the last bit.
+
+    DeepSpeed itself drops a step whose norm is not finite, from stage 1 on; so it is told that this one's is not, also
+    where only the loss was.
+    """
+    optimizer = engine.deepspeed.optimizer
+    if engine.stage == 0:
+        engine.deepspeed.zero_grad()
+        engine.deepspeed.micro_steps += 1
+        return
+    logger = logging.getLogger("DeepSpeed")
+    logger.addFilter(_nothing)  # it warns of what has been told
+    if isinstance(optimizer, BF16_Optimizer):
+        for gradient in held(engine):
+            gradient.fill_(torch.inf)
+        engine.step(0.0)
+    else:
+        infinite = torch.full((), torch.inf, device=engine.deepspeed.device)
+        norm, value = ("_get_norm_groups", [infinite]) if engine.stage == 3 else ("scaled_global_norm", infinite)
+        setattr(optimizer, norm, lambda: value)  # on the object, before the method of its class
+        engine.step(0.0)
+        delattr(optimizer, norm)
+    logger.removeFilter(_nothing)
+    assert not engine.deepspeed.was_step_applied()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.configfile import Config, Positive, Share
+from pipeline.guard import GuardConfig
 from pipeline.model_config import ModelConfig
 from pipeline.model_folder import resolve_start
 from pipeline.optim_config import OptimizerConfig, ScheduleConfig
@@ -61,6 +62,7 @@ class PretrainConfig(Config):
     deepspeed: Path  # a DeepSpeed JSON: ZeRO stage, precision, communication
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    guard: GuardConfig = GuardConfig()
     resume: Literal["auto", "must", "never"] = "auto"
     stop_at_step: Positive | None = None  # save, exit 75, and go on when submitted again
     compile: bool = False  # the layers, by torch.compile: faster on GPUs, slower on CPUs

@@ -3,6 +3,7 @@
 RUN/config.yaml  metrics.jsonl  checkpoints/step-00001000/{manifest.json, rank-00000.safetensors, …}
 """
 
+import itertools
 import json
 import re
 import shutil
@@ -54,10 +55,14 @@ class RunFolder:
         matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def newest_sound(self) -> tuple[dict[str, Any] | None, list[UserError]]:
-        """The manifest of the newest checkpoint whose digests all hold, and why newer ones were passed over."""
+    def newest_sound(self, last: int | None = None) -> tuple[dict[str, Any] | None, list[UserError]]:
+        """The manifest of the newest checkpoint whose digests all hold, and why newer ones were passed over.
+
+        Args:
+            last: no checkpoint behind this step is looked at.
+        """
         broken: list[UserError] = []
-        for step in reversed(self.steps()):
+        for step in reversed([step for step in self.steps() if last is None or step <= last]):
             try:
                 return verify_checkpoint(self.checkpoint(step)), broken
             except (DigestError, InputError) as error:
@@ -82,7 +87,7 @@ class RunFolder:
         return manifest, broken
 
     def set_aside_after(self, step: int) -> None:
-        """Rename checkpoints behind `step`, all broken, so that none of them counts again."""
+        """Rename checkpoints behind `step`, broken or rolled back, so that none of them counts again."""
         for later in (later for later in self.steps() if later > step):
             aside = self.checkpoints / f"broken-{self.checkpoint(later).name}"
             shutil.rmtree(aside, ignore_errors=True)
@@ -96,17 +101,28 @@ class RunFolder:
             shutil.rmtree(doomed)
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop what an interrupted run logged behind its last checkpoint: those steps are about to be done again."""
+        """Drop what an interrupted run logged behind its last checkpoint: those steps are about to be done again.
+
+        So are roll-backs to that checkpoint.
+        """
         if not self.metrics.is_file():
             return
         kept = []
         for line in self.metrics.read_bytes().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                event = json.loads(line)
+                if event["step"] + (event.get("event") == "rollback") <= step:
                     kept.append(line + b"\n")
             except (ValueError, KeyError):
                 continue  # the last line of a killed run may be torn
         write_bytes(self.metrics, b"".join(kept))
+
+    def last_steps(self, count: int) -> list[dict[str, Any]]:
+        """The last `count` lines of the metrics that are a step's, oldest first; there may be fewer."""
+        if not self.metrics.is_file():
+            return []
+        newest = (json.loads(line) for line in reversed(self.metrics.read_bytes().splitlines()))
+        return list(itertools.islice((line for line in newest if line["event"] == "train"), count))[::-1]
 
 
 def identity(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
@@ -136,6 +152,8 @@ class CheckpointManifest(Manifest):
     updates: int  # of the optimizer: fewer than steps where some were skipped
     tensors: dict[str, list[int]]
     states: dict[str, list[str]]
+    jumps: int  # of the data, ahead of the steps
+    skipped_in_a_row: int  # steps, the last of which is this one
     consumed_samples: int
     consumed_tokens: int
     corpus_digest: str

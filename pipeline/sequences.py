@@ -7,6 +7,7 @@ is a row without its padding, or, where documents are apart, one document's part
 Shape suffixes: B rows, T tokens of a row, S tokens of all sequences, C sequences.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,8 +57,11 @@ class Sequences:
         return cls.of(lengths, kept)
 
     def to(self, device: torch.device) -> "Sequences":
-        kept = None if self.kept is None else self.kept.to(device, non_blocking=True)
-        return replace(self, starts=self.starts.to(device, non_blocking=True), kept=kept)
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Sequences":
+        """The same with every tensor changed: moved, or pinned."""
+        return replace(self, starts=change(self.starts), kept=None if self.kept is None else change(self.kept))
 
     def pack(self, ids_BT: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor]:
         """The ids of the tokens (S,), and flat indices into B·T, none of them of padding, as indices into S."""

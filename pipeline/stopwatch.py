@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from torch.profiler import record_function
+
 T = TypeVar("T")
 
 
@@ -26,7 +28,8 @@ class Stopwatch:
         while True:
             asked = time.perf_counter()
             try:
-                item = next(iterator)
+                with record_function("data wait"):
+                    item = next(iterator)
             except StopIteration:
                 return
             finally:

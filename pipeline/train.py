@@ -5,20 +5,24 @@ Runs as one rank of a group, started by the DeepSpeed launcher:
     deepspeed --num_accelerators 2 --module pipeline.train RUN/config.yaml
 
 which is what `kilobatch pretrain CONFIG` does. The path: shards → `data.steps` → `MaskedLM` → Σ loss → `Engine` →
-weights → `checkpoint.save`. Every random choice is a function of (seed, corpus, position), so nothing but the step
-count has to be restored to go on.
+weights → `checkpoint.save`. Every random choice is a function of (seed, corpus, position), so nothing but the position
+has to be restored to go on.
 """
 
 import math
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.profiler import record_function
 
 from pipeline import checkpoint, gradients
 from pipeline.batch import BatchGeometry
@@ -29,10 +33,12 @@ from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
+from pipeline.guard import ADVICE, Guard, unsound
 from pipeline.initial import initial_model, load_start
 from pipeline.keyed import derive
 from pipeline.metrics import Metrics
 from pipeline.optim import build_optimizer, learning_rate
+from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
@@ -45,6 +51,7 @@ class StepDone:
 
     loss: float  # nats a predicted token
     grad_norm: float  # of the whole gradient, before clipping
+    unsound: str | None  # why it was skipped
     predicted_tokens: int
     waited: float  # seconds for data, of the mean rank
     stop: bool  # a rank was asked to
@@ -76,8 +83,9 @@ class Trainer:
         self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
         dtype = next(model.parameters()).dtype
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
-        self.watch = Stopwatch()
+        self.watch, self.guard = Stopwatch(), Guard(config.guard)
         self.stamp = stamp(config, corpus)
+        self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
         self.stop_requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
@@ -85,17 +93,39 @@ class Trainer:
     def _request_stop(self, number: int, frame: object) -> None:
         self.stop_requested = True
 
-    def resume(self) -> int:
-        """Load the newest sound checkpoint as `resume` allows; the number of steps it has done."""
+    def resume(self) -> Position:
+        """Load the newest sound checkpoint as `resume` allows; where it was saved."""
         manifest, broken = self.run.to_resume(self.config.resume)
+        if manifest is not None:
+            check_provenance(manifest, self.stamp, self.run.checkpoint(manifest["step"]))
+        self._load(manifest, broken)
+        return Position.of(manifest) if manifest else Position()
+
+    def roll_back(self, position: Position, reason: str) -> Position:
+        """Load the newest sound checkpoint from before the skipped steps; where to go on from it, behind their data.
+
+        Raises:
+            RunError: there is none, or it did not help before.
+        """
+        manifest, broken = self.run.newest_sound(position.step - position.skipped_in_a_row)
+        self.guard.roll_back(position, manifest["step"] if manifest else None, reason)
+        assert manifest is not None
+        self._load(manifest, broken)
+        return position.rolled_back(manifest)
+
+    def _load(self, manifest: dict[str, Any] | None, broken: list[UserError]) -> None:
         for error in broken if self.rank == 0 else []:
             print(f"kilobatch: passed over: {error}", file=sys.stderr, flush=True)
-        if manifest is None:
-            return 0
-        folder = self.run.checkpoint(manifest["step"])
-        check_provenance(manifest, self.stamp, folder)
-        checkpoint.load(folder, manifest, self.engine)
-        return int(manifest["step"])
+        if manifest is not None:
+            checkpoint.load(self.run.checkpoint(manifest["step"]), manifest, self.engine)
+        dist.barrier()  # every rank has chosen
+        if self.rank == 0:
+            self.run.set_aside_after(manifest["step"] if manifest else 0)
+
+    def steps(self, position: Position, last: int) -> Iterator[Step]:
+        """This rank's part of every step from here on."""
+        workers, on_gpu = self.config.loader_workers, self.device.type == "cuda"
+        return steps(self.batches, self.rank, position.step, last, workers, jumps=position.jumps, pin=on_gpu)
 
     def loss(self, batch: MicroBatch) -> Tensor:
         """Σ loss of a micro-batch on the device; its dropout depends on its global index alone."""
@@ -112,21 +142,30 @@ class Trainer:
         predicted, loss_sum = scalar(step.predicted_tokens), scalar(0)
         dist.all_reduce(predicted)
         for batch in self.watch.waiting(step.micro_batches):
-            loss = self.loss(batch.to(self.device))
-            self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
+            with self.part("forward"):
+                loss = self.loss(batch.to(self.device))
+            with self.part("backward"):
+                self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
             loss_sum += loss.detach()
-        square = gradients.squared_norm(gradients.held(self.engine), self.device)
-        totals = torch.stack([loss_sum, square, scalar(self.watch.waited), scalar(self.stop_requested)])
-        dist.all_reduce(totals)
-        total, squares, waited, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
-        self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
-        return StepDone(
-            total / max(tokens, 1), math.sqrt(squares), int(tokens), waited / self.world_size, stop=bool(stop)
-        )
+        with self.part("counters"):
+            square = gradients.squared_norm(gradients.held(self.engine), self.device)
+            bad = (~loss_sum.isfinite()).double()
+            mine = [loss_sum, square, bad, bad * self.rank, scalar(self.watch.waited), scalar(self.stop_requested)]
+            dist.all_reduce(totals := torch.stack(mine))
+            total, squares, bad_ranks, bad_rank, waited, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
+        loss, grad_norm = total / max(tokens, 1), math.sqrt(squares)
+        reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
+        with self.part("update"):
+            if reason is None:
+                self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
+            else:
+                gradients.discard(self.engine)
+        return StepDone(loss, grad_norm, reason, int(tokens), waited / self.world_size, stop=bool(stop))
 
-    def save(self, step: int) -> None:
-        checkpoint.save(self.run, self.engine, step, {**self.stamp, **self.counters.consumed(step)})
-        if self.rank == 0:
+    def save(self, position: Position) -> None:
+        counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
+        checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
+        if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones
             self.run.prune(self.config.checkpoint.keep_last)
 
 
@@ -136,68 +175,79 @@ def train(trainer: Trainer) -> None:
     Raises:
         Stopped: on a signal, or at `stop_at_step`. RunError: it diverged, or a checkpoint could not be written.
     """
-    config, geometry = trainer.config, trainer.geometry
-    first, last = trainer.resume(), config.schedule.total_steps
-    dist.barrier()  # every rank has chosen
-    if trainer.rank == 0:
-        trainer.run.set_aside_after(first)
-        trainer.run.forget_metrics_after(first if first else -1)
-    metrics = Metrics(trainer.run if trainer.rank == 0 else None, first, last)
-    metrics.say(f"{geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {first} to {last}")
-
-    def evaluate(done: int) -> None:
-        scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
-        check_finite(done, {"held-out loss": scores.loss, "pseudo-perplexity": scores.pseudo_perplexity or 0})
-        metrics.evaluation(done, scores.loss, scores.pseudo_perplexity)
-
-    if first == 0:
-        evaluate(0)
+    position, last = trainer.resume(), trainer.config.schedule.total_steps
+    run = trainer.run if trainer.rank == 0 else None
+    metrics = Metrics(run, position.step, last, trainer.config.guard)
+    metrics.say(
+        f"{trainer.geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {position.step} to {last}"
+    )
     try:
-        trainer.watch.restart()
-        for step in trainer.watch.waiting(steps(trainer.batches, trainer.rank, first, last, config.loader_workers)):
-            result = trainer.train_step(step)
-            done = step.number + 1
-            check_finite(done, {"loss": result.loss, "gradient norm": result.grad_norm})
+        if position.step == 0:
+            evaluate(trainer, metrics, 0)
+        while position.step < last:
+            position = advance(trainer, metrics, position)
+    finally:
+        metrics.close()
+
+
+def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
+    """The loop: to the end, or to a roll-back. Where the run then stands."""
+    config, last = trainer.config, trainer.config.schedule.total_steps
+    trainer.watch.restart()
+    for step in trainer.watch.waiting(trainer.steps(position, last)):
+        result = trainer.train_step(step)
+        position = position.after(skipped=result.unsound is not None)
+        done = position.step
+        skipped_steps = done - trainer.engine.updates
+        if result.unsound:
+            metrics.skipped(position, result.unsound, skipped_steps)
+        else:
             metrics.train(done, {
                 "loss": result.loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
                 "grad_norm": result.grad_norm,
                 "predicted_tokens": result.predicted_tokens,
                 **trainer.counters.speed(result.predicted_tokens, trainer.watch.lap(), result.waited),
-                **trainer.counters.consumed(done),
+                **trainer.counters.consumed(position.data_step),
+                "skipped_steps": skipped_steps,
             })  # fmt: skip
-            stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
-            if done % config.evaluation.every_steps == 0 or done == last:
-                evaluate(done)
-            if done % config.checkpoint.every_steps == 0 or done == last or stop:
-                trainer.save(done)
-            trainer.watch.restart()
-            if stop:
-                saved = trainer.run.checkpoint(done)
-                raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
-    finally:
-        metrics.close()
+        if result.unsound and trainer.guard.must_roll_back(position):
+            back = trainer.roll_back(position, result.unsound)
+            metrics.rolled_back(position, back)
+            return back
+        stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
+        if done % config.evaluation.every_steps == 0 or done == last:
+            evaluate(trainer, metrics, done)
+        due = done % config.checkpoint.every_steps == 0 and not position.skipped_in_a_row
+        if due or done == last or stop:
+            trainer.save(position)
+        if stop:
+            saved = trainer.run.checkpoint(done)
+            raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
+        trainer.watch.restart()
+    return position
 
 
-def check_finite(step: int, values: dict[str, float]) -> None:
-    """Stop before anything is saved; every rank sees the same values.
+def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
+    """Score the held-out samples after so many steps.
 
     Raises:
-        RunError: names the first one that is no finite number.
+        RunError: a score is no finite number: the weights have diverged, and must not be saved.
     """
-    for name, value in values.items():
+    scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
+    for name, value in (("held-out loss", scores.loss), ("pseudo-perplexity", scores.pseudo_perplexity or 0)):
         if not math.isfinite(value):
             raise RunError(
-                f"step {step}: the {name} is {value}: the run has diverged and nothing was saved of it;"
-                " lower optimizer.learning_rate, or set optimizer.max_grad_norm"
+                f"step {done}: the {name} is {value}: the run has diverged and nothing was saved of it; {ADVICE}"
             )
+    metrics.evaluation(done, scores.loss, scores.pseudo_perplexity)
 
 
-def main(config_path: Path) -> int:
+def main(config_path: Path, work: Callable[[Trainer], None] = train) -> int:
     """One rank; returns its exit code."""
     device = start_processes()
     try:
-        train(Trainer(load_config(PretrainConfig, config_path), device))
+        work(Trainer(load_config(PretrainConfig, config_path), device))
     except (UserError, OSError) as error:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asked again
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import end_process, start_processes
+from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.train import Trainer
 
@@ -22,5 +23,5 @@ if __name__ == "__main__":
         for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
             done = trainer.train_step(step)
             print(f"{path} {done.loss!r} {done.grad_norm!r}", flush=True)
-        trainer.save(1)
+        trainer.save(Position(1))
     end_process(0)

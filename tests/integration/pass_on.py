@@ -13,6 +13,7 @@ from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import end_process, start_processes
+from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, verify_checkpoint
 from pipeline.train import Trainer
@@ -22,7 +23,7 @@ def update(trainer: Trainer) -> Path:
     trainer.engine.model.train()
     for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
         trainer.train_step(step)
-    trainer.save(1)
+    trainer.save(Position(1))
     return trainer.run.path
 
 
@@ -32,7 +33,7 @@ def pass_on(trainer: Trainer, source: Path) -> None:
     checkpoint.load(folder, manifest, trainer.engine)
     scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
     print(f"{trainer.run.path.name} {source.name} {scores.loss!r}", flush=True)
-    counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens")}
+    counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens", "jumps", "skipped_in_a_row")}
     checkpoint.save(RunFolder(trainer.run.path / source.name), trainer.engine, 1, {**trainer.stamp, **counted})
 
 

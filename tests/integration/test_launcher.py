@@ -11,12 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 import yaml
+from safetensors.numpy import load_file, save_file
 
 from pipeline.evaluate_saved import evaluate
+from pipeline.files import MANIFEST, describe_files, read_json, seal, write_json
 from pipeline.run_folder import RunFolder
 from tests.conftest import flip_byte
 from tests.text import text_corpus
@@ -161,18 +164,45 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(folder: Path) -> None:
 
 
 def test_a_diverged_run_ends_and_saves_nothing_of_it(folder: Path) -> None:
-    settings = [f"output={folder / 'diverged'}", "optimizer.learning_rate=1e30", "checkpoint.every_steps=1"]
+    run = RunFolder(folder / "diverged")
+    settings = [f"output={run.path}", "optimizer.learning_rate=1e30", "checkpoint.every_steps=1"]
     diverged = kilobatch("pretrain", str(folder / "pretrain.yaml"), *settings)
     assert diverged.returncode == 1
-    assert "Traceback" not in diverged.stderr
+    assert diverged.stderr.count("\n") == 1, diverged.stderr
+    assert "3 steps in a row, again after 2 roll-back(s) to step " in diverged.stderr
     assert ": the run has diverged and nothing was saved of it" in diverged.stderr
-    for line in (folder / "diverged" / "metrics.jsonl").read_text().splitlines():
-        assert math.isfinite(json.loads(line)["loss"])
-    assert RunFolder(folder / "diverged").steps(), "a loss tells of the step before it: that one was saved"
-    exported = kilobatch("export", str(folder / "diverged"), str(folder / "diverged-model"))
+    assert diverged.stdout.count("skipped on all ranks: ") == 9
+    assert diverged.stdout.count("rolled back to the checkpoint of step ") == 2
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert all(math.isfinite(line["loss"]) for line in lines if line["event"] == "train")
+    (sound,) = run.steps()  # a loss tells of the step before it: that one was saved
+    weights = run.checkpoint(sound) / "rank-00000.safetensors"
+    arrays = load_file(weights)
+    name = next(name for name in arrays if name.startswith("weight/"))
+    save_file({**arrays, name: arrays[name] * np.float32("nan")}, weights)
+    manifest = read_json(run.checkpoint(sound) / MANIFEST)
+    files = describe_files(run.checkpoint(sound), list(manifest["files"]))
+    write_json(run.checkpoint(sound) / MANIFEST, seal({**manifest, "files": files}))
+    exported = kilobatch("export", str(run.path), str(folder / "diverged-model"))
     assert exported.returncode == 1
     assert exported.stderr.splitlines()[-1].endswith("are not finite numbers: the run diverged")
     assert not (folder / "diverged-model").exists()
+
+
+def test_a_profile_says_where_the_time_goes_and_changes_nothing(folder: Path) -> None:
+    run = RunFolder(folder / "profiled")
+    done = kilobatch("pretrain", str(folder / "pretrain.yaml"), f"output={run.path}", "--profile")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for part in ("data wait", "forward", "backward", "counters", "update", "(communication)"):
+        assert part in done.stdout
+    assert (run.path / "profile" / "tables.txt").read_text() in done.stdout
+    events = json.loads((run.path / "profile" / "trace.json").read_text())["traceEvents"]
+    labels = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert labels.count("forward") == 3 * 2  # three steps of two micro-batches, the first ones not among them
+    assert labels.count("update") == 3
+    assert not run.metrics.exists()
+    assert run.steps() == []
 
 
 def test_two_commands_do_not_train_in_one_folder(folder: Path) -> None:

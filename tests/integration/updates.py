@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import end_process, start_processes
+from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.train import Trainer
 
@@ -22,9 +23,9 @@ if __name__ == "__main__":
         saved = [int(number) for number in numbers.split(",")]
         trainer = Trainer(load_config(PretrainConfig, Path(path)), device)
         trainer.engine.model.train()
-        for step in steps(trainer.batches, trainer.rank, trainer.resume(), saved[-1], workers=0):
+        for step in steps(trainer.batches, trainer.rank, trainer.resume().step, saved[-1], workers=0):
             done = trainer.train_step(step)
             if step.number + 1 in saved:
-                trainer.save(step.number + 1)
+                trainer.save(Position(step.number + 1))
                 print(f"{path} {done.grad_norm!r}", flush=True)
     end_process(0)

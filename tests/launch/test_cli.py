@@ -234,7 +234,7 @@ def test_the_exit_code_of_a_run_is_that_of_the_command(
 ) -> None:
     from launch import local
 
-    monkeypatch.setattr(local, "pretrain", lambda config, dry_run: code)
+    monkeypatch.setattr(local, "pretrain", lambda config, dry_run, profile: code)
     assert usage(monkeypatch, "pretrain", str(pretrain_yaml)) == code
 
 
@@ -242,7 +242,7 @@ def test_a_defect_keeps_its_traceback(pretrain_yaml: Path, monkeypatch: pytest.M
     """A ValueError of ours is no mistake of the user's."""
     from launch import local
 
-    def broken(config: object, dry_run: bool) -> int:
+    def broken(config: object, dry_run: bool, profile: bool) -> int:
         raise ValueError("a defect")
 
     monkeypatch.setattr(local, "pretrain", broken)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
@@ -69,6 +70,26 @@ def test_the_batches_are_the_same_after_a_resume_at_each_step(
             after,
             {step: count for step, count in counts.items() if step >= first},
         )
+
+
+def test_after_a_roll_back_the_steps_read_later_data(corpus: Path, config: PretrainConfig) -> None:
+    batches = TrainBatches(corpus, config, BatchGeometry(BATCH, MICRO, 2))
+    for workers in (0, 1):
+        plain = steps(batches, 1, 7, 9, workers)
+        ahead = steps(batches, 1, 4, 6, workers, jumps=3)
+        for later, step in zip(plain, ahead, strict=True):
+            assert (step.number, step.predicted_tokens) == (later.number - 3, later.predicted_tokens)
+            assert [digest(batch) for batch in step.micro_batches] == [digest(batch) for batch in later.micro_batches]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory is for GPUs")
+def test_batches_for_a_gpu_are_in_page_locked_memory(corpus: Path, config: PretrainConfig) -> None:
+    batches = TrainBatches(corpus, config, BatchGeometry(BATCH, MICRO, 1))
+    for workers in (0, 1):
+        (step,) = steps(batches, 0, 0, 1, workers, pin=True)
+        for batch in step.micro_batches:
+            parts = [*vars(batch).values(), *(vars(batch.sequences).values() if batch.sequences else ())]
+            assert all(value.is_pinned() for value in parts if isinstance(value, torch.Tensor))
 
 
 def test_another_seed_is_another_run_and_an_epoch_has_masks_of_its_own(corpus: Path, config: PretrainConfig) -> None:

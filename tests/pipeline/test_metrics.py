@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.metrics import Metrics
+from pipeline.position import Position
 from pipeline.run_folder import RunFolder
 
-VALUES = {"loss": 2.5, "tokens_per_second": 1234.5, "mfu": None}
+VALUES = {"loss": 2.5, "tokens_per_second": 1234.5, "mfu": None, "grad_norm": 0.5}
 
 
 def lines_of(run: RunFolder) -> list[dict[str, Any]]:
@@ -34,6 +35,62 @@ def test_a_resumed_run_appends(tmp_path: Path) -> None:
         metrics.train(step, VALUES)
         metrics.close()
     assert [line["step"] for line in lines_of(run)] == [1, 2]
+
+
+def spikes_of(run: RunFolder) -> list[tuple[int, str]]:
+    return [(line["step"], line["of"]) for line in lines_of(run) if line["event"] == "spike"]
+
+
+def test_spikes_are_events_and_the_first_of_a_row_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(tmp_path)
+    metrics = Metrics(run, 0, 1000)
+    for step in range(1, 51):
+        metrics.train(step, VALUES)
+    metrics.close()
+    metrics = Metrics(run, 50, 1000)  # the window is that of a run that never stopped
+    metrics.train(51, {**VALUES, "grad_norm": 0.51})
+    metrics.train(52, {**VALUES, "loss": 5.0})
+    metrics.train(53, {**VALUES, "loss": 6.0})
+    metrics.train(54, VALUES)
+    metrics.close()
+    assert spikes_of(run) == [(51, "grad_norm"), (52, "loss"), (53, "loss")]
+    spike = next(line for line in lines_of(run) if line["event"] == "spike" and line["of"] == "loss")
+    assert (spike["value"], spike["median"]) == (5.0, 2.5)
+    assert spike["sigmas"] > 6
+    printed = [line for line in capsys.readouterr().out.splitlines() if "spike" in line]
+    assert printed == [
+        "step 51/1000  spike: grad_norm 0.51, 20.0 sigma above the median 0.5 of the last 100 steps",
+        "step 52/1000  spike: loss 5, 1000.0 sigma above the median 2.5 of the last 100 steps",
+    ]
+
+
+def test_a_roll_back_is_remembered_and_what_it_undid_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path)
+    metrics = Metrics(run, 0, 40)
+    for step in (1, 2, 3):
+        metrics.train(step, VALUES)
+    metrics.skipped(Position(4, 0, 1), "the loss is nan on rank 1", 1)
+    assert lines_of(run)[-1] == {
+        "event": "skipped",
+        "step": 4,
+        "data_step": 3,
+        "reason": "the loss is nan on rank 1",
+        "in_a_row": 1,
+        "skipped_steps": 1,
+    }
+    metrics.rolled_back(Position(4, 0, 1), Position(2, 2))
+    back = {"event": "rollback", "step": 2, "from_step": 4, "jumps": 2, "data_step": 4}
+    assert [line["step"] for line in lines_of(run)] == [1, 2, 2]
+    assert lines_of(run)[-1] == back
+    metrics.train(3, VALUES)
+    metrics.close()
+    assert "step 4/40  skipped on all ranks: the loss is nan on rank 1 (1 in a row)" in capsys.readouterr().out
+    Metrics(run, 3, 40).close()
+    assert lines_of(run)[-2] == back
+    Metrics(run, 2, 40).close()  # a restart from that checkpoint will meet the same data
+    assert [line["event"] for line in lines_of(run)] == ["train", "train"]
 
 
 def test_a_log_gets_a_line_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

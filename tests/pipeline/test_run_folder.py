@@ -23,7 +23,14 @@ def checkpoint(run: RunFolder, step: int) -> Path:
     folder = run.checkpoint(step)
     folder.mkdir(parents=True)
     (folder / WEIGHTS).write_bytes(b"weights of step %d" % step)
-    counters = {"step": step, "updates": step, "consumed_samples": 8 * step, "consumed_tokens": 64 * step}
+    counters = {
+        "step": step,
+        "updates": step,
+        "jumps": 0,
+        "skipped_in_a_row": 0,
+        "consumed_samples": 8 * step,
+        "consumed_tokens": 64 * step,
+    }
     digests = {"corpus_digest": "c0ffee", "tokenizer_fingerprint": "facade"}
     stamped = {"tensors": {}, "states": {}, "recipe": {}, "config": {}, "deepspeed": {}, "versions": {}}
     files = {"files": describe_files(folder, [WEIGHTS])}
@@ -65,6 +72,14 @@ def test_the_newest_is_taken(run: RunFolder) -> None:
     assert manifest is not None
     assert manifest["step"] == 30
     assert broken == []
+
+
+def test_the_newest_that_is_not_behind_a_step(run: RunFolder) -> None:
+    for last, found in ((30, 30), (29, 20), (10, 10)):
+        manifest, _ = run.newest_sound(last)
+        assert manifest is not None
+        assert manifest["step"] == found
+    assert run.newest_sound(9) == (None, [])
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -148,6 +163,15 @@ def test_metrics_of_a_whole_run_stay(tmp_path: Path) -> None:
     assert run.metrics.read_text() == text
     run.forget_metrics_after(0)
     assert run.metrics.read_text() == ""
+
+
+def test_the_last_steps_that_were_logged(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.last_steps(3) == []
+    lines = [{"event": event, "step": step} for step in (1, 2, 3, 4) for event in ("train", "eval")]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["step"] for line in run.last_steps(3)] == [2, 3, 4]
+    assert [line["step"] for line in run.last_steps(9)] == [1, 2, 3, 4]
 
 
 @pytest.fixture
