@@ -15,7 +15,7 @@ from preprocess.clean.errors import UncleanableError
 INVISIBLE = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff"
 META = "\u2581"  # SentencePiece writes a space so; in a text it would be taken for one
 
-_NEWLINE = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_NEWLINE = re.compile(r"[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _RARE = re.compile(rf"[{INVISIBLE}\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # all of Python's white space but the plain two; `re` searches three times as fast for a class as for an alternative
@@ -59,6 +59,7 @@ def normalise(text: str, form: Literal["NFC", "NFKC"] = "NFC") -> str:
         UncleanableError: more than `MOST_MARKS` combining marks in a row.
     """
     if _RARE.search(text):  # three times as fast for text that has none, as most has
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
     _check_marks(text)
     text = _ODD_SPACE.sub(" ", unicodedata.normalize(form, text))

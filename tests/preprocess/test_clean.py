@@ -41,9 +41,9 @@ def test_unicode_is_idempotent(text: str, form: str) -> None:
 WHITE = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]
 
 
-@given(st.lists(st.sampled_from([*WHITE, " ", "\n", unicode.META, "a", "é", "\u200b"])).map("".join))
+@given(st.lists(st.sampled_from([*WHITE, " ", "\n", "\r\n", "\r", unicode.META, "a", "é", "\u200b"])).map("".join))
 def test_white_space(raw: str) -> None:
-    text = unicode._NEWLINE.sub("\n", raw).replace("\u200b", "")
+    text = re.sub(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", "\n", raw).replace("\u200b", "")
     text = re.sub(" {2,}", " ", re.sub(rf"[^\S\n ]|{unicode.META}", " ", text))
     text = re.sub("\n{3,}", "\n\n", text.replace(" \n", "\n").replace("\n ", "\n")).strip()
     assert unicode.normalise(raw) == text
