@@ -26,9 +26,11 @@ from torch import Tensor
 from pipeline.batch import BatchGeometry
 from pipeline.deepspeed_json import made_exact, offloads_optimizer, stage_of
 from pipeline.fragments import give_to_model, make_states, masters_of, places
+from pipeline.lamb import Lamb
 from pipeline.model import MaskedLM
-from pipeline.sharded_optimizer import ShardedOptimizer
+from pipeline.muon import Muon
 
+deepspeed.runtime.zero.utils.ZERO_SUPPORTED_OPTIMIZERS += [Lamb, Muon]  # else it warns of an untested one
 # It prints the memory in use eight times at every start, whatever the settings say.
 deepspeed.runtime.bf16_optimizer.see_memory_usage = lambda *_, **__: None
 
@@ -106,7 +108,7 @@ class Engine:
         self.places = places(names, self.deepspeed.optimizer, dist.get_rank())
         self.masters = masters_of(self.deepspeed.optimizer)
         make_states(self.places, optimizer)
-        if isinstance(optimizer, ShardedOptimizer):
+        if isinstance(optimizer, Lamb | Muon):
             optimizer.bind(self.masters, self.places)
 
     def backward(self, loss_sum: Tensor, predicted_tokens: Tensor) -> None:
