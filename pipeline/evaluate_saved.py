@@ -84,14 +84,12 @@ def evaluate(path: Path, corpus_path: Path, samples: int = 0, pseudo_samples: in
     Raises:
         InputError: `path` is neither, or of another corpus or tokenizer. DigestError: a file was altered.
     """
-    corpus = Corpus(corpus_path)
-    corpus.verify()
-    if (path / PROVENANCE).is_file():
-        saved = _of_model(path, corpus)
-    elif (path / "config.yaml").is_file():
-        saved = _of_run(RunFolder(path), corpus)
-    else:
+    is_model, run = (path / PROVENANCE).is_file(), RunFolder(path)
+    if not is_model and not run.config.is_file():
         raise InputError(f"{path}: expected a run (config.yaml) or a model that was exported from one ({PROVENANCE})")
+    corpus = Corpus(corpus_path)
+    saved = _of_model(path, corpus) if is_model else _of_run(run, corpus)
+    corpus.verify()  # last, since it takes longest
     asked = {
         "samples": samples or saved.evaluation.samples,
         "pseudo_perplexity_samples": pseudo_samples or saved.evaluation.pseudo_perplexity_samples or PSEUDO_SAMPLES,
