@@ -23,6 +23,7 @@ import deepspeed.runtime.bf16_optimizer
 import torch.distributed as dist
 from torch import Tensor
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.batch import BatchGeometry
 from pipeline.deepspeed_json import made_exact, offloads_optimizer, stage_of
 from pipeline.fragments import give_to_model, make_states, masters_of, places
@@ -45,6 +46,8 @@ def start_processes() -> torch.device:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        keep_freed_memory()
     deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
 
