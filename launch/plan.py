@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.batch import BatchGeometry
-from pipeline.deepspeed_json import read_deepspeed_json
+from pipeline.deepspeed_json import described, read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.files import MANIFEST, check_writable
 from pipeline.model_folder import ModelFolder, check_start
@@ -81,7 +81,7 @@ def show(config: PretrainConfig, world_size: int, device: str) -> None:
         "tokens a step": f"{geometry.train_batch_size * config.batch.sequence_length:,}",
         "steps": f"{config.schedule.total_steps:,}, of them {config.schedule.warmup_steps:,} warm-up",
         "epochs": f"{samples / len(train):.2f} ({samples:,} samples)",
-        "processes": f"{world_size} on {device}",
+        "processes": f"{world_size} on {device}, {described(read_deepspeed_json(config.deepspeed))}",
         "first micro-batch": " ".join(map(str, first.tolist())),
         "run folder": f"{config.output}, {len(RunFolder(config.output).steps())} checkpoint(s)",
     }

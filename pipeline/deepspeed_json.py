@@ -143,6 +143,12 @@ def offloads_optimizer(settings: dict[str, Any]) -> bool:
     return "offload_optimizer" in zero and zero["offload_optimizer"].get("device", "none") != "none"
 
 
+def described(settings: dict[str, Any]) -> str:
+    """Stage, precision and offloading, for people."""
+    where = ", optimizer on the host" if offloads_optimizer(settings) else ""
+    return f"ZeRO stage {stage_of(settings)}, {'bf16' if is_bf16(settings) else 'fp32'}{where}"
+
+
 def made_exact(settings: dict[str, Any]) -> dict[str, Any]:
     """The checked settings with what the user may not choose: fp32 sums, and an optimizer that compiles nothing."""
     exact = {**settings, "zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}

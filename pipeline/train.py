@@ -29,7 +29,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
 from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
-from pipeline.deepspeed_json import read_deepspeed_json
+from pipeline.deepspeed_json import described, read_deepspeed_json
 from pipeline.engine import Engine, end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.evaluate import HeldOut
@@ -178,9 +178,8 @@ def train(trainer: Trainer) -> None:
     position, last = trainer.resume(), trainer.config.schedule.total_steps
     run = trainer.run if trainer.rank == 0 else None
     metrics = Metrics(run, position.step, last, trainer.config.guard)
-    metrics.say(
-        f"{trainer.geometry}; ZeRO stage {trainer.engine.stage}, {trainer.device.type}; steps {position.step} to {last}"
-    )
+    engine = described(trainer.stamp["deepspeed"])
+    metrics.say(f"{trainer.geometry}; {engine}, {trainer.device.type}; steps {position.step} to {last}")
     try:
         if position.step == 0:
             evaluate(trainer, metrics, 0)

@@ -109,6 +109,9 @@ GEOMETRY = ["batch.train_batch_size=32", "model.hidden_size=32", "model.num_hidd
 NO_DROPOUT = ["model.hidden_dropout_prob=0.0", "model.attention_probs_dropout_prob=0.0"]
 FOURS = ["batch.train_micro_batch_size_per_gpu=4"]  # 1 rank × 8 micro-batches of 4, or 2 × 4
 OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+KEYS = {"reduce_scatter": False, "contiguous_gradients": False, "allgather_partitions": False, "overlap_comm": True}
+KEYS |= {"reduce_bucket_size": 1000, "allgather_bucket_size": 1000}
+RELEASED = {"stage3_prefetch_bucket_size": 0, "stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0}
 EXACT = {
     "zero0": zero(0),
     "zero1": zero(1),
@@ -117,6 +120,9 @@ EXACT = {
     "zero2-offload": zero(2, **OFFLOAD),
     "zero3": zero(3, stage3_param_persistence_threshold=100),  # some gathered for good, some not
     "zero3-offload": zero(3, sub_group_size=5000, **OFFLOAD),
+    "zero1-keys": zero(1, **KEYS),
+    "zero2-keys": zero(2, **KEYS),
+    "zero3-keys": zero(3, **KEYS, **RELEASED),
 }
 ROUNDED = {
     "zero1-bf16": zero(1, "bf16"),

@@ -111,6 +111,6 @@ def test_the_plan_shows_the_arithmetic(pretrain_yaml: Path, capsys: pytest.Captu
         "parameters 1,424, vocabulary 64",
         "steps 10, of them 1 warm-up",
         "(80 samples)",
-        "processes 2 on CPU",
+        "processes 2 on CPU, ZeRO stage 1, fp32 first",
     ):
         assert part in shown, part

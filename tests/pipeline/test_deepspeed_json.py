@@ -12,6 +12,7 @@ from pipeline.deepspeed_json import (
     ACCEPTED_ZERO,
     OWNED,
     STAGES,
+    described,
     is_bf16,
     made_exact,
     offloads_optimizer,
@@ -60,6 +61,11 @@ def test_without_a_word_nothing_is_partitioned(tmp_path: Path) -> None:
 )
 def test_what_is_accepted(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert read_deepspeed_json(deepspeed(tmp_path, settings)) == settings
+
+
+def test_what_people_read() -> None:
+    assert described({}) == "ZeRO stage 0, fp32"
+    assert described(zero(3, "cpu", bf16=True)) == "ZeRO stage 3, bf16, optimizer on the host"
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
