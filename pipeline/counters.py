@@ -32,14 +32,17 @@ class Counters:
         samples = steps * self.sequences
         return {"consumed_samples": samples, "consumed_tokens": samples * self.length}
 
-    def speed(self, predicted_tokens: int, seconds: float, waited: float) -> dict[str, float | int | None]:
-        """Of a step that took so many seconds, of which the mean rank waited so many for data."""
-        tokens = self.sequences * self.length
-        flops = model_flops(self.model, self.vocab_size, tokens, tokens * self.length, predicted_tokens)
+    def speed(self, computed: tuple[int, int, int], seconds: float, waited: float) -> dict[str, float | int | None]:
+        """Of a step that took so many seconds, of which the mean rank waited so many for data.
+
+        Args:
+            computed: tokens without padding, pairs of them that attend to each other, predicted tokens.
+        """
+        flops = model_flops(self.model, self.vocab_size, *computed)
         return {
             "step_seconds": seconds,
             "data_wait_seconds": waited,
-            "tokens_per_second": tokens / seconds,
+            "tokens_per_second": self.sequences * self.length / seconds,
             "model_flops": flops,
             "mfu": flops / seconds / self.peak if self.peak else None,
             "peak_memory_bytes": peak_memory(self.device),

@@ -38,6 +38,14 @@ class MicroBatch:
     positions: Tensor  # (N,) int64, flat indices of the predicted tokens
     labels: Tensor  # (N,) int64
 
+    @property
+    def computed(self) -> tuple[int, int]:
+        """Tokens that go through the model, and pairs of them that attend to each other; known on the host."""
+        if self.sequences is None:
+            rows, length = self.input_ids.shape
+            return rows * length, rows * length**2
+        return self.sequences.tokens, sum(length**2 for length in self.sequences.lengths)
+
     def to(self, device: torch.device) -> "MicroBatch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 

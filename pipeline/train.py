@@ -52,7 +52,7 @@ class StepDone:
     loss: float  # nats a predicted token
     grad_norm: float  # of the whole gradient, before clipping
     unsound: str | None  # why it was skipped
-    predicted_tokens: int
+    computed: tuple[int, int, int]  # tokens without padding, pairs of them that attend, predicted tokens
     waited: float  # seconds for data, of the mean rank
     stop: bool  # a rank was asked to
 
@@ -139,9 +139,10 @@ class Trainer:
         def scalar(value: float) -> Tensor:
             return torch.full((), value, dtype=torch.float64, device=self.device)
 
-        predicted, loss_sum = scalar(step.predicted_tokens), scalar(0)
+        predicted, loss_sum, computed = scalar(step.predicted_tokens), scalar(0), (0, 0)
         dist.all_reduce(predicted)
         for batch in self.watch.waiting(step.micro_batches):
+            computed = (computed[0] + batch.computed[0], computed[1] + batch.computed[1])
             with self.part("forward"):
                 loss = self.loss(batch.to(self.device))
             with self.part("backward"):
@@ -150,17 +151,21 @@ class Trainer:
         with self.part("counters"):
             square = gradients.squared_norm(gradients.held(self.engine), self.device)
             bad = (~loss_sum.isfinite()).double()
-            mine = [loss_sum, square, bad, bad * self.rank, scalar(self.watch.waited), scalar(self.stop_requested)]
+            told = [self.watch.waited, self.stop_requested, *computed]
+            mine = [loss_sum, square, bad, bad * self.rank, *map(scalar, told)]
             dist.all_reduce(totals := torch.stack(mine))
-            total, squares, bad_ranks, bad_rank, waited, stop, tokens = torch.cat([totals, predicted[None]]).tolist()
-        loss, grad_norm = total / max(tokens, 1), math.sqrt(squares)
+            loss_all, squares, bad_ranks, bad_rank, waited, stop, tokens, pairs, predicted_all = torch.cat(
+                [totals, predicted[None]]
+            ).tolist()
+        loss, grad_norm = loss_all / max(predicted_all, 1), math.sqrt(squares)
         reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
         with self.part("update"):
             if reason is None:
                 self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
             else:
                 gradients.discard(self.engine)
-        return StepDone(loss, grad_norm, reason, int(tokens), waited / self.world_size, stop=bool(stop))
+        done = (int(tokens), int(pairs), int(predicted_all))
+        return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop))
 
     def save(self, position: Position) -> None:
         counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
@@ -205,8 +210,8 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
                 "loss": result.loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
                 "grad_norm": result.grad_norm,
-                "predicted_tokens": result.predicted_tokens,
-                **trainer.counters.speed(result.predicted_tokens, trainer.watch.lap(), result.waited),
+                "predicted_tokens": result.computed[-1],
+                **trainer.counters.speed(result.computed, trainer.watch.lap(), result.waited),
                 **trainer.counters.consumed(position.data_step),
                 "skipped_steps": skipped_steps,
             })  # fmt: skip

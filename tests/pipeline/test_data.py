@@ -92,6 +92,18 @@ def test_batches_for_a_gpu_are_in_page_locked_memory(corpus: Path, config: Pretr
             assert all(value.is_pinned() for value in parts if isinstance(value, torch.Tensor))
 
 
+@pytest.mark.parametrize("documents", ["together", "apart"])
+def test_what_is_computed_is_counted_on_the_host(corpus: Path, config: PretrainConfig, documents: str) -> None:
+    batch = config.batch.model_copy(update={"documents": documents})
+    batches = TrainBatches(corpus, config.model_copy(update={"batch": batch}), BatchGeometry(BATCH, MICRO, 1))
+    special = batches.split.corpus.special_ids
+    for one in batches[range(20)]:
+        rows = [row[row != special["pad"]] for row in batches.split.read(one.samples)]
+        ends = [(row == special["eos"]).nonzero()[0] + 1 if documents == "apart" else [] for row in rows]
+        lengths = [len(part) for row, end in zip(rows, ends, strict=True) for part in np.split(row, end)]
+        assert one.computed == (sum(lengths), sum(length**2 for length in lengths))
+
+
 def test_another_seed_is_another_run_and_an_epoch_has_masks_of_its_own(corpus: Path, config: PretrainConfig) -> None:
     geometry = BatchGeometry(BATCH, MICRO, 1)
     batches = TrainBatches(corpus, config, geometry)
