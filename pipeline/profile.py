@@ -17,7 +17,8 @@ from torch.profiler import ProfilerActivity, record_function, schedule
 
 from pipeline.engine import end_process
 from pipeline.files import write_bytes
-from pipeline.train import Trainer, main
+from pipeline.train import main
+from pipeline.trainer import Trainer
 
 WARM_UP, STEPS, OPERATORS = 2, 3, 12
 PARTS = {

@@ -13,165 +13,21 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.profiler import record_function
 
-from pipeline import checkpoint, gradients
-from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
-from pipeline.counters import Counters
-from pipeline.data import MicroBatch, Step, TrainBatches, steps
-from pipeline.deepspeed_json import described, read_deepspeed_json
-from pipeline.engine import Engine, end_process, start_processes
+from pipeline.deepspeed_json import described
+from pipeline.engine import end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
-from pipeline.evaluate import HeldOut
-from pipeline.guard import ADVICE, Guard, unsound
-from pipeline.initial import initial_model, load_start
-from pipeline.keyed import derive
+from pipeline.guard import ADVICE
 from pipeline.metrics import Metrics
-from pipeline.optim import build_optimizer, learning_rate
+from pipeline.optim import learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, check_provenance, stamp
-from pipeline.shards import Corpus
-from pipeline.stopwatch import Stopwatch
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """What the ranks know together of a step."""
-
-    loss: float  # nats a predicted token
-    grad_norm: float  # of the whole gradient, before clipping
-    unsound: str | None  # why it was skipped
-    computed: tuple[int, int, int]  # tokens without padding, pairs of them that attend, predicted tokens
-    waited: float  # seconds for data, of the mean rank
-    stop: bool  # a rank was asked to
-
-
-class Trainer:
-    """One rank of a run: what the steps share. Read `train` first."""
-
-    def __init__(self, config: PretrainConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
-        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.run = RunFolder(config.output)
-        self.geometry = BatchGeometry(
-            config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, self.world_size
-        )
-        corpus = Corpus(config.corpus)
-        corpus.verify_sizes()
-        self.batches = TrainBatches(config.corpus, config, self.geometry)
-        self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation, config.batch.documents)
-        model = initial_model(config, corpus)
-        if config.model.init_from and not self.run.steps():  # else a checkpoint's weights follow
-            said = load_start(model, config.model)
-            if self.rank == 0:
-                print(said, flush=True)
-        if config.compile:
-            model.compile_layers()
-        optimizer = build_optimizer(model.to(device), config.optimizer)
-        settings = read_deepspeed_json(config.deepspeed)
-        self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
-        dtype = next(model.parameters()).dtype
-        self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
-        self.watch, self.guard = Stopwatch(), Guard(config.guard)
-        self.stamp = stamp(config, corpus)
-        self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
-        self.stop_requested = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._request_stop)
-
-    def _request_stop(self, number: int, frame: object) -> None:
-        self.stop_requested = True
-
-    def resume(self) -> Position:
-        """Load the newest sound checkpoint as `resume` allows; where it was saved."""
-        manifest, broken = self.run.to_resume(self.config.resume)
-        if manifest is not None:
-            check_provenance(manifest, self.stamp, self.run.checkpoint(manifest["step"]))
-        self._load(manifest, broken)
-        return Position.of(manifest) if manifest else Position()
-
-    def roll_back(self, position: Position, reason: str) -> Position:
-        """Load the newest sound checkpoint from before the skipped steps; where to go on from it, behind their data.
-
-        Raises:
-            RunError: there is none, or it did not help before.
-        """
-        manifest, broken = self.run.newest_sound(position.step - position.skipped_in_a_row)
-        self.guard.roll_back(position, manifest["step"] if manifest else None, reason)
-        assert manifest is not None
-        self._load(manifest, broken)
-        return position.rolled_back(manifest)
-
-    def _load(self, manifest: dict[str, Any] | None, broken: list[UserError]) -> None:
-        for error in broken if self.rank == 0 else []:
-            print(f"kilobatch: passed over: {error}", file=sys.stderr, flush=True)
-        if manifest is not None:
-            checkpoint.load(self.run.checkpoint(manifest["step"]), manifest, self.engine)
-        dist.barrier()  # every rank has chosen
-        if self.rank == 0:
-            self.run.set_aside_after(manifest["step"] if manifest else 0)
-
-    def steps(self, position: Position, last: int) -> Iterator[Step]:
-        """This rank's part of every step from here on."""
-        workers, on_gpu = self.config.loader_workers, self.device.type == "cuda"
-        return steps(self.batches, self.rank, position.step, last, workers, jumps=position.jumps, pin=on_gpu)
-
-    def loss(self, batch: MicroBatch) -> Tensor:
-        """Σ loss of a micro-batch on the device; its dropout depends on its global index alone."""
-        torch.manual_seed(derive("dropout", self.config.seed, batch.index))
-        loss: Tensor = self.engine.deepspeed(batch.input_ids, batch.sequences, batch.positions, batch.labels)
-        return loss
-
-    def train_step(self, step: Step) -> StepDone:
-        """One update. The device is read once, before it, so that nothing waits for the device in between."""
-
-        def scalar(value: float) -> Tensor:
-            return torch.full((), value, dtype=torch.float64, device=self.device)
-
-        predicted, loss_sum, computed = scalar(step.predicted_tokens), scalar(0), (0, 0)
-        dist.all_reduce(predicted)
-        for batch in self.watch.waiting(step.micro_batches):
-            computed = (computed[0] + batch.computed[0], computed[1] + batch.computed[1])
-            with self.part("forward"):
-                loss = self.loss(batch.to(self.device))
-            with self.part("backward"):
-                self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
-            loss_sum += loss.detach()
-        with self.part("counters"):
-            square = gradients.squared_norm(gradients.held(self.engine), self.device)
-            bad = (~loss_sum.isfinite()).double()
-            told = [self.watch.waited, self.stop_requested, *computed]
-            mine = [loss_sum, square, bad, bad * self.rank, *map(scalar, told)]
-            dist.all_reduce(totals := torch.stack(mine))
-            loss_all, squares, bad_ranks, bad_rank, waited, stop, tokens, pairs, predicted_all = torch.cat(
-                [totals, predicted[None]]
-            ).tolist()
-        loss, grad_norm = loss_all / max(predicted_all, 1), math.sqrt(squares)
-        reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
-        with self.part("update"):
-            if reason is None:
-                self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
-            else:
-                gradients.discard(self.engine)
-        done = (int(tokens), int(pairs), int(predicted_all))
-        return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop))
-
-    def save(self, position: Position) -> None:
-        counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
-        checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
-        if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones
-            self.run.prune(self.config.checkpoint.keep_last)
+from pipeline.trainer import Trainer
 
 
 def train(trainer: Trainer) -> None:

@@ -48,7 +48,7 @@ from pipeline.configfile import load_config  # noqa: E402
 from pipeline.data import steps  # noqa: E402
 from pipeline.engine import end_process, start_processes  # noqa: E402
 from pipeline.pretrain_config import PretrainConfig  # noqa: E402
-from pipeline.train import Trainer  # noqa: E402
+from pipeline.trainer import Trainer  # noqa: E402
 
 
 def said() -> list[tuple[str, int]]:

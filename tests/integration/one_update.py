@@ -13,7 +13,7 @@ from pipeline.data import steps
 from pipeline.engine import end_process, start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.train import Trainer
+from pipeline.trainer import Trainer
 
 if __name__ == "__main__":
     device = start_processes()

@@ -16,7 +16,7 @@ from pipeline.engine import end_process, start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.train import Trainer
+from pipeline.trainer import Trainer
 
 
 def update(trainer: Trainer) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.configfile import load_config
 from pipeline.engine import end_process, start_processes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.train import Trainer, train
+from pipeline.trainer import Trainer, train
 
 if __name__ == "__main__":
     device = start_processes()
