@@ -19,6 +19,7 @@ from pipeline.errors import InputError, nearest
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]  # at 1 nothing is left, and what is left is scaled by 1 ÷ 0
 
 
 class Config(BaseModel):

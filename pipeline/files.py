@@ -196,6 +196,16 @@ def _finite(text: str) -> float:
     return value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python takes the last of several, another reader the first."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} is given twice")
+        found[key] = value
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -203,7 +213,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: no such file, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
+        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=_once)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

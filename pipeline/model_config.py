@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.configfile import Config, Positive, Share
+from pipeline.configfile import Config, Dropout, Positive
 
 Name = Literal["roberta-base", "roberta-large", "bert-base", "bert-large"]
 
@@ -56,8 +56,8 @@ class ModelConfig(Config):
     num_attention_heads: Positive = 12
     intermediate_size: Positive = 3072
     max_position_embeddings: Positive = 514  # two more than the longest sequence; `bert`: as many, 512 unless given
-    hidden_dropout_prob: Share = 0.1
-    attention_probs_dropout_prob: Share = 0.1
+    hidden_dropout_prob: Dropout = 0.1
+    attention_probs_dropout_prob: Dropout = 0.1
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5  # `bert`: 1e-12 unless given
     initializer_range: Annotated[float, Field(ge=0)] = 0.02
     init_from: StartConfig | None = None  # the folder of a Hugging Face model, whose geometry is then this one's

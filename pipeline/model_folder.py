@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from pipeline.configfile import Positive, Share
+from pipeline.configfile import Dropout, Positive
 from pipeline.errors import DigestError, InputError, nearest
 from pipeline.files import digest_of, file_sha256, read_json, verify_file
 from pipeline.hugging_face import FAMILIES, Rows, positions_before, table
@@ -40,8 +40,8 @@ class _Settings(BaseModel):
     num_attention_heads: Positive
     intermediate_size: Positive
     max_position_embeddings: Positive
-    hidden_dropout_prob: Share = 0.1
-    attention_probs_dropout_prob: Share = 0.1
+    hidden_dropout_prob: Dropout = 0.1
+    attention_probs_dropout_prob: Dropout = 0.1
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     initializer_range: Annotated[float, Field(ge=0)] = 0.02
     type_vocab_size: Positive = 2

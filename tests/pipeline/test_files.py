@@ -296,6 +296,7 @@ def test_any_damage_to_a_manifest_is_a_line_for_people(
         (b"[" * 100_000, "not JSON: "),
         (b'{"a": NaN}', "not JSON: NaN"),
         (b'{"a": 1e999}', "not JSON: 1e999"),
+        (b'{"a": [{"stage": 1, "b": 2, "stage": 1}]}', "not JSON: key 'stage' is given twice"),
     ],
 )
 def test_what_is_not_a_json_object_is_refused(tmp_path: Path, text: bytes, complaint: str) -> None:

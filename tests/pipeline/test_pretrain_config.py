@@ -126,6 +126,8 @@ def test_a_name_stands_for_fields_that_given_ones_override(tmp_path: Path, model
         ("cpu_ranks=0", "cpu_ranks: found 0; expected greater than 0"),
         ("optimiser.learning_rate=1", "unknown key 'optimiser'; did you mean 'optimizer'?"),
         ("batch.gradient_accumulation_steps=2", "unknown key 'batch.gradient_accumulation_steps'; accepted: "),
+        ("model.hidden_dropout_prob=1", "model.hidden_dropout_prob: found 1; expected less than 1"),
+        ("model.attention_probs_dropout_prob=1.0", "attention_probs_dropout_prob: found 1.0; expected less than 1"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, override: str, complaint: str) -> None:
