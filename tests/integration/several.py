@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.configfile import load_config
 from pipeline.engine import end_process, start_processes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.trainer import Trainer, train
+from pipeline.train import train
+from pipeline.trainer import Trainer
 
 if __name__ == "__main__":
     device = start_processes()
