@@ -60,11 +60,12 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
     if done >= config.schedule.total_steps:
         print(f"{run.checkpoint(done)}: all {done} steps are done; nothing to do")
         return 0
-    if config.stop_at_step is not None and done >= config.stop_at_step:
+    if config.stop_at_step is not None and done >= config.stop_at_step and not profile:
         raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
     with locked(run) as lock:
-        write_bytes(run.config, dump_config(config).encode())
-        command = _command(PROFILE if profile else TRAIN, run, world_size, device)
+        resolved = run.path / "profile" / "config.yaml" if profile else run.config  # the run's own is not a profile's
+        write_bytes(resolved, dump_config(config).encode())
+        command = _command(PROFILE if profile else TRAIN, resolved, world_size, device)
         return supervise(command, {**QUIET, **os.environ, **_environment(world_size, device)}, lock)
 
 
@@ -100,7 +101,7 @@ def locked(run: RunFolder) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _command(module: str, run: RunFolder, world_size: int, device: str) -> list[str]:
+def _command(module: str, config: Path, world_size: int, device: str) -> list[str]:
     # Given a number of devices the launcher would forget CUDA_VISIBLE_DEVICES; on CPUs it would count NUMA nodes.
     chosen = device == "GPU" and "CUDA_VISIBLE_DEVICES" in os.environ
     return [
@@ -108,7 +109,7 @@ def _command(module: str, run: RunFolder, world_size: int, device: str) -> list[
         *([] if chosen else ["--num_accelerators", str(world_size)]),
         "--hostfile", os.devnull,  # else one in DeepSpeed's default place would make this a run on many machines
         "--master_port", str(_free_port()),
-        "--no_local_rank", "--log_level", "critical", "--module", module, str(run.config),
+        "--no_local_rank", "--log_level", "critical", "--module", module, str(config),
     ]  # fmt: skip
 
 

@@ -33,9 +33,14 @@ def adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, optimizer: OptimizerConfig, schedule: ScheduleConfig) -> float:
-    """The rate of the update that ends step `step` (from 0): linear warm-up, then linear decay to zero."""
+    """The rate of the update that ends step `step` (from 0): linear warm-up, then linear decay to zero.
+
+    It stays there behind the last step, where a profile may take some more.
+    """
     done = step + 1
     if done <= schedule.warmup_steps:
         return optimizer.learning_rate * done / schedule.warmup_steps
+    if done > schedule.total_steps:
+        return 0.0
     left = (schedule.total_steps - step) / (schedule.total_steps - schedule.warmup_steps)
     return optimizer.learning_rate * left

@@ -38,6 +38,8 @@ def train(trainer: Trainer) -> None:
     """
     position, last = trainer.resume(), trainer.config.schedule.total_steps
     run = trainer.run if trainer.rank == 0 else None
+    if run:
+        run.set_aside_after(position.step)
     metrics = Metrics(run, position.step, last, trainer.config.guard)
     engine = described(trainer.stamp["deepspeed"])
     metrics.say(f"{trainer.geometry}; {engine}, {trainer.device.type}; steps {position.step} to {last}")
@@ -73,6 +75,8 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
             })  # fmt: skip
         if result.unsound and trainer.guard.must_roll_back(position):
             back = trainer.roll_back(position, result.unsound)
+            if trainer.rank == 0:
+                trainer.run.set_aside_after(back.step)
             metrics.rolled_back(position, back)
             return back
         stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last

@@ -106,8 +106,6 @@ class Trainer:
         if manifest is not None:
             checkpoint.load(self.run.checkpoint(manifest["step"]), manifest, self.engine)
         dist.barrier()  # every rank has chosen
-        if self.rank == 0:
-            self.run.set_aside_after(manifest["step"] if manifest else 0)
 
     def steps(self, position: Position, last: int) -> Iterator[Step]:
         """This rank's part of every step from here on."""

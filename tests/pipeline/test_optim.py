@@ -59,6 +59,13 @@ def test_the_rate_is_a_function_of_the_step_alone() -> None:
     assert learning_rate(499_999, OPTIMIZER, schedule) == pytest.approx(PEAK / 470_000)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
+def test_behind_the_last_step_the_rate_is_zero(warmup: float) -> None:
+    """A profile takes its steps from where the run stands, the last of a warm-up to the end too."""
+    schedule = ScheduleConfig(total_steps=10, warmup_fraction=warmup)
+    assert [learning_rate(step, OPTIMIZER, schedule) for step in (10, 11, 14)] == [0.0, 0.0, 0.0]
+
+
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     config = ModelConfig(num_hidden_layers=2, hidden_size=8, num_attention_heads=2, intermediate_size=12)
     model = MaskedLM(config, vocab_size=20)
