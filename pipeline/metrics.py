@@ -26,7 +26,7 @@ class Metrics:
 
     def __init__(self, run: RunFolder | None, first: int, last: int, guard: GuardConfig = DEFAULT) -> None:
         self.run, self.guard = run, guard
-        self._begin(first)
+        self._begin(first, resuming=True)
         self.console = Console(quiet=run is None, highlight=False)
         self.bar: Progress | None = None
         self.task = TaskID(0)
@@ -43,12 +43,13 @@ class Metrics:
             self.task = self.bar.add_task("", total=last, completed=first)
             self.bar.start()
 
-    def _begin(self, done: int) -> None:
+    def _begin(self, done: int, *, resuming: bool) -> None:
         """Go on behind so many steps; the windows of the spikes are those of a run that never stopped."""
         self.windows = [Window(name, self.guard.spike_window, self.guard.spike_sigmas) for name in WATCHED]
         self.file = None
         if self.run:
-            self.run.forget_metrics_after(done or -1)  # the evaluation before the first step is done again
+            after = done or -1  # the evaluation before the first step is done again
+            self.run.forget_metrics_after(after, resuming=resuming)
             for line in self.run.last_steps(self.guard.spike_window):
                 self._spikes(line)
             self.file = self.run.metrics.open("a", encoding="utf-8")
@@ -94,7 +95,7 @@ class Metrics:
         """What was done behind the checkpoint is forgotten, but not that it was."""
         if self.file:
             self.file.close()
-        self._begin(back.step)
+        self._begin(back.step, resuming=False)
         data = {"from_step": position.step, "jumps": back.jumps, "data_step": back.data_step}
         self._write({"event": "rollback", "step": back.step, **data})
         self.say(

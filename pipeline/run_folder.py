@@ -100,10 +100,11 @@ class RunFolder:
             self.checkpoint(step).rename(doomed)
             shutil.rmtree(doomed)
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop what an interrupted run logged behind its last checkpoint: those steps are about to be done again.
+    def forget_metrics_after(self, step: int, *, resuming: bool = True) -> None:
+        """Drop what a run logged behind the checkpoint it goes on from: those steps are about to be done again.
 
-        So are roll-backs to that checkpoint.
+        Args:
+            resuming: an interrupted run; it will do roll-backs to that checkpoint again too.
         """
         if not self.metrics.is_file():
             return
@@ -111,7 +112,7 @@ class RunFolder:
         for line in self.metrics.read_bytes().splitlines():
             try:
                 event = json.loads(line)
-                if event["step"] + (event.get("event") == "rollback") <= step:
+                if event["step"] + (resuming and event.get("event") == "rollback") <= step:
                     kept.append(line + b"\n")
             except (ValueError, KeyError):
                 continue  # the last line of a killed run may be torn

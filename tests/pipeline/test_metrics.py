@@ -84,11 +84,15 @@ def test_a_roll_back_is_remembered_and_what_it_undid_forgotten(
     back = {"event": "rollback", "step": 2, "from_step": 4, "jumps": 2, "data_step": 4}
     assert [line["step"] for line in lines_of(run)] == [1, 2, 2]
     assert lines_of(run)[-1] == back
+    metrics.skipped(Position(3, 2, 1), "the loss is nan on rank 0", 1)
+    metrics.rolled_back(Position(3, 2, 1), Position(2, 3))
+    again = {"event": "rollback", "step": 2, "from_step": 3, "jumps": 3, "data_step": 5}
+    assert lines_of(run)[2:] == [back, again]  # a second one to the same checkpoint
     metrics.train(3, VALUES)
     metrics.close()
     assert "step 4/40  skipped on all ranks: the loss is nan on rank 1 (1 in a row)" in capsys.readouterr().out
     Metrics(run, 3, 40).close()
-    assert lines_of(run)[-2] == back
+    assert lines_of(run)[-3:-1] == [back, again]
     Metrics(run, 2, 40).close()  # a restart from that checkpoint will meet the same data
     assert [line["event"] for line in lines_of(run)] == ["train", "train"]
 
