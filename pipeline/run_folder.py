@@ -55,14 +55,14 @@ class RunFolder:
         matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def newest_sound(self, last: int | None = None) -> tuple[dict[str, Any] | None, list[UserError]]:
+    def newest_sound(self, last: int | None = None, every: int = 1) -> tuple[dict[str, Any] | None, list[UserError]]:
         """The manifest of the newest checkpoint whose digests all hold, and why newer ones were passed over.
 
         Args:
-            last: no checkpoint behind this step is looked at.
+            last: no checkpoint behind this step is looked at. every: only at multiples of so many steps.
         """
         broken: list[UserError] = []
-        for step in reversed([step for step in self.steps() if last is None or step <= last]):
+        for step in reversed([step for step in self.steps() if (last is None or step <= last) and step % every == 0]):
             try:
                 return verify_checkpoint(self.checkpoint(step)), broken
             except (DigestError, InputError) as error:
@@ -93,9 +93,13 @@ class RunFolder:
             shutil.rmtree(aside, ignore_errors=True)
             self.checkpoint(later).rename(aside)
 
-    def prune(self, keep_last: int) -> None:
-        """Delete all but the newest checkpoints; each is renamed first, so that a half-deleted one is never seen."""
-        for step in self.steps()[:-keep_last]:
+    def prune(self, keep_last: int, every: int = 1) -> None:
+        """Delete all but the newest checkpoints; each is renamed first, so that a half-deleted one is never seen.
+
+        The newest at a multiple of `every` steps stays too: a roll-back goes there, also when stops saved newer ones.
+        """
+        regular = [step for step in self.steps() if step % every == 0][-1:]
+        for step in [step for step in self.steps()[:-keep_last] if step not in regular]:
             doomed = self.checkpoints / f"{TEMPORARY}pruned-{step:08d}"
             self.checkpoint(step).rename(doomed)
             shutil.rmtree(doomed)

@@ -94,7 +94,10 @@ class Trainer:
         Raises:
             RunError: there is none, or it did not help before.
         """
-        manifest, broken = self.run.newest_sound(position.step - position.skipped_in_a_row)
+        before, every = position.step - position.skipped_in_a_row, self.config.checkpoint.every_steps
+        manifest, broken = self.run.newest_sound(before, every)  # where a run goes back to that was never stopped
+        if manifest is None:
+            manifest, broken = self.run.newest_sound(before)
         self.guard.roll_back(position, manifest["step"] if manifest else None, reason)
         assert manifest is not None
         self._load(manifest, broken)
@@ -156,4 +159,4 @@ class Trainer:
         counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
         checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
         if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones
-            self.run.prune(self.config.checkpoint.keep_last)
+            self.run.prune(self.config.checkpoint.keep_last, self.config.checkpoint.every_steps)

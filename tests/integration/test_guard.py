@@ -77,7 +77,8 @@ def test_three_in_a_row_roll_back_and_the_run_goes_on_behind_them(pretrain_yaml:
         "skipped_in_a_row": 0,
     }
 
-    stopped = tmp_path / "stopped"  # once among the skipped steps, and once behind the roll-back
+    stopped = tmp_path / "stopped"  # before the skipped steps, among them, and behind the roll-back
+    train(pretrain_yaml, stopped, ["stop_at_step=5"], expected=75)
     train(pretrain_yaml, stopped, ["stop_at_step=6"], expected=75)
     skipped = verify_checkpoint(RunFolder(stopped).checkpoint(6))
     assert (skipped["updates"], skipped["jumps"], skipped["skipped_in_a_row"]) == (5, 0, 1)

@@ -80,6 +80,9 @@ def test_the_newest_that_is_not_behind_a_step(run: RunFolder) -> None:
         assert manifest is not None
         assert manifest["step"] == found
     assert run.newest_sound(9) == (None, [])
+    manifest, _ = run.newest_sound(30, every=20)
+    assert manifest is not None
+    assert manifest["step"] == 20
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -136,6 +139,14 @@ def test_prune_keeps_the_newest(run: RunFolder, keep: int, left: list[int]) -> N
     assert sorted(entry.name for entry in run.checkpoints.iterdir()) == [f"step-{step:08d}" for step in left]
     for step in left:
         verify_checkpoint(run.checkpoint(step))
+
+
+def test_prune_keeps_the_newest_regular_one(run: RunFolder) -> None:
+    """30 was saved by a stop: a roll-back goes to 20, as in a run that was not stopped."""
+    run.prune(1, every=20)
+    assert run.steps() == [20, 30]
+    run.prune(1, every=10)
+    assert run.steps() == [30]
 
 
 def metrics_of(run: RunFolder) -> list[int]:
