@@ -195,6 +195,8 @@ def _show_example(output: Path, held_out: HeldOut, console: Console) -> None:
     fill = pipeline("fill-mask", model=str(output), tokenizer=tokenizer, device=-1, trust_remote_code=False)
     ids = held_out.split.read(held_out.order[np.arange(1)])[0]
     words = str(tokenizer.decode(ids, skip_special_tokens=True)).split()[:24]
+    if not words:
+        return  # a sample of nothing but special tokens
     place = len(words) // 2
     hidden, words[place] = words[place], tokenizer.mask_token
     guesses = fill(" ".join(words), top_k=5)

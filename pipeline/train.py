@@ -80,10 +80,10 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
             metrics.rolled_back(position, back)
             return back
         stop = (result.stop or (config.stop_at_step is not None and done >= config.stop_at_step)) and done < last
-        if done % config.evaluation.every_steps == 0 or done == last:
+        applied = not position.skipped_in_a_row  # else a roll-back may come, which bad weights' score would forestall
+        if (applied and done % config.evaluation.every_steps == 0) or done == last:
             evaluate(trainer, metrics, done)
-        due = done % config.checkpoint.every_steps == 0 and not position.skipped_in_a_row
-        if due or done == last or stop:
+        if (applied and done % config.checkpoint.every_steps == 0) or done == last or stop:
             trainer.save(position)
         if stop:
             saved = trainer.run.checkpoint(done)

@@ -11,7 +11,7 @@ from pipeline.run_folder import RunFolder, verify_checkpoint
 from tests.ranks import run_ranks
 
 SETTINGS = ["batch.train_batch_size=16", "batch.train_micro_batch_size_per_gpu=2", "schedule.total_steps=10"]
-SETTINGS += ["optimizer.learning_rate=1e-2", "evaluation.every_steps=5", "evaluation.samples=8"]
+SETTINGS += ["optimizer.learning_rate=1e-2", "evaluation.every_steps=7", "evaluation.samples=8"]
 SETTINGS += ["checkpoint.every_steps=2"]
 MICRO_BATCHES = 8  # a step
 BF16 = {"bf16": {"enabled": True}}
@@ -61,6 +61,7 @@ def test_three_in_a_row_roll_back_and_the_run_goes_on_behind_them(pretrain_yaml:
     printed = train(pretrain_yaml, whole, [])
     assert "step 6/10  skipped on all ranks: the loss is nan on rank 1 (1 in a row)" in printed
     assert "step 8/10  rolled back to the checkpoint of step 4; the next step reads the data of step 9" in printed
+    assert printed.count("step 7/10  held-out loss") == 1  # not when it was skipped
     found = events(whole)
     assert [(line["event"], line["step"]) for line in found if line["event"] != "eval"] == [
         *(("train", step) for step in range(1, 5)),
