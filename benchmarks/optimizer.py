@@ -31,7 +31,7 @@ def adamws(tensors: list[Tensor]) -> dict[str, Build]:
     """The same update by each of PyTorch's implementations."""
     options = {"for loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
     return {
-        name: lambda option=option: torch.optim.AdamW(tensors, RATE, (0.9, 0.98), 1e-6, **option)  # type: ignore[misc]
+        name: lambda option=option: torch.optim.AdamW(tensors, RATE, (0.9, 0.98), 1e-6, **option)
         for name, option in options.items()
     }
 

@@ -115,7 +115,7 @@ class Pieces:
         self.files = {name: safe_open(folder / name, framework="pt") for name in manifest["files"]}
         self.ranges: dict[str, list[tuple[int, int, str, str]]] = defaultdict(list)
         for file, handle in self.files.items():
-            for key in handle.keys():  # noqa: SIM118  (not a dictionary)
+            for key in sorted(handle.keys()):
                 tensor, _, begin = key.rpartition("/")
                 (length,) = handle.get_slice(key).get_shape()
                 self.ranges[tensor].append((int(begin), int(begin) + length, file, key))

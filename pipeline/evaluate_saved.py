@@ -7,7 +7,6 @@ export the same within rounding. Either is compared with its own corpus and toke
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,16 +20,16 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import checkpoint
 from pipeline.configfile import load_config
+from pipeline.deepspeed_json import is_bf16
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, Scores
-from pipeline.files import read_json, verify_file
 from pipeline.model import MaskedLM
 from pipeline.pretrain_config import Documents, EvaluationConfig, PretrainConfig
+from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
 from pipeline.run_folder import RunFolder, check_provenance, identity
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 
-PROVENANCE = "provenance.json"
 PSEUDO_SAMPLES = 16  # where a run's configuration asks for none
 
 
@@ -108,22 +107,17 @@ def _of_run(run: RunFolder, corpus: Corpus) -> Saved:
     check_provenance(manifest, identity(config, corpus), folder)
     model = MaskedLM(config.model, corpus.vocab_size)
     checkpoint.load_weights(folder, manifest, model)
-    model, batch = model.to(_dtype(manifest["deepspeed"])), config.batch
+    if is_bf16(manifest["deepspeed"]):
+        model = model.to(torch.bfloat16)
+    batch = config.batch
     return Saved(str(folder), model, batch.sequence_length, batch.documents, config.evaluation)
 
 
-def _dtype(deepspeed: dict[str, Any]) -> torch.dtype:
-    """What the run computed in: DeepSpeed casts the whole model."""
-    for key, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
-        if deepspeed.get(key, {}).get("enabled"):
-            return dtype
-    return torch.float32
-
-
 def _of_model(folder: Path, corpus: Corpus) -> Saved:
-    provenance = read_json(folder / PROVENANCE)
+    provenance = read_provenance(folder)
+    assert provenance is not None
     try:
-        files, tokenizer = provenance["files"], provenance["tokenizer"]["fingerprint"]
+        tokenizer = provenance["tokenizer"]["fingerprint"]
         length = int(provenance["config"]["batch"]["sequence_length"])
         documents: Documents = TypeAdapter(Documents).validate_python(provenance["config"]["batch"]["documents"])
         evaluation = TypeAdapter(EvaluationConfig).validate_python(provenance["config"]["evaluation"])
@@ -132,8 +126,7 @@ def _of_model(folder: Path, corpus: Corpus) -> Saved:
         raise InputError(f"{folder / PROVENANCE}: not that of an export: {' '.join(str(error).split())}") from None
     ours = {"corpus_digest": corpus.digest, "tokenizer_fingerprint": corpus.tokenizer_fingerprint}
     check_provenance({**theirs, "recipe": {}}, {**ours, "recipe": {}}, folder)
-    for name, entry in files.items():
-        verify_file(folder, name, entry)
+    verify_provenance(folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     loaded = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

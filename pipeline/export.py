@@ -23,12 +23,13 @@ from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
-from pipeline.files import describe_files, publish_folder, read_json, verify_file, work_folder, write_json
+from pipeline.files import describe_files, publish_folder, verify_file, work_folder, write_json
 from pipeline.hugging_face import family_of, table, their_config, token_type_name, token_types
 from pipeline.model import MaskedLM
 from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
+from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
 from pipeline.run_folder import RunFolder, check_provenance, identity, versions
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus, Split
@@ -133,13 +134,10 @@ def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
     Raises:
         DigestError: it is, and a file of it was altered since.
     """
-    if not (output / "provenance.json").is_file():
+    provenance = read_provenance(output)
+    if provenance is None or provenance.get("checkpoint_digest") != manifest["digest"]:
         return False
-    provenance = read_json(output / "provenance.json")
-    if provenance.get("checkpoint_digest") != manifest["digest"]:
-        return False
-    for name, entry in provenance["files"].items():
-        verify_file(output, name, entry)
+    verify_provenance(output)
     return True
 
 
@@ -149,7 +147,7 @@ def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus
         if entry := corpus.manifest["files"].get(f"tokenizer/{name}"):
             shutil.copyfile(verify_file(corpus.folder, f"tokenizer/{name}", entry), folder / name)
     (folder / "README.md").write_text(model_card(config, corpus, manifest), encoding="utf-8")
-    write_json(folder / "provenance.json", {
+    write_json(folder / PROVENANCE, {
         "files": describe_files(folder, [path.name for path in folder.iterdir()]),
         "checkpoint_digest": manifest["digest"],
         "corpus_digest": corpus.digest,

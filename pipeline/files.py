@@ -342,10 +342,19 @@ def read_manifest(folder: Path, kind: str, version: int, form: type = Manifest) 
     found = seal(manifest)["digest"]
     if manifest.get("digest") != found:
         raise DigestError(f"{path}: SHA-256 of its contents {found}, expected {manifest.get('digest')}")
+    check_form(path, manifest, form)
+    return manifest
+
+
+def check_form(path: Path, value: dict[str, Any], form: type) -> None:
+    """That the JSON object of a file has the keys and types of a TypedDict; others beside them are left alone.
+
+    Raises:
+        InputError: names the first that is missing or of another type.
+    """
     try:
-        TypeAdapter(form).validate_python(manifest, strict=True)
+        TypeAdapter(form).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place, why = ".".join(map(str, first["loc"])), first["msg"]
         raise InputError(f"{path}: {place}: {why.lower()}; another program wrote it") from None
-    return manifest

@@ -19,13 +19,12 @@ from pipeline.files import (
     file_sha256,
     publish_folder,
     read_json,
-    verify_file,
     work_folder,
     write_json,
 )
 from pipeline.finetune_config import FinetuneConfig
 from pipeline.finetune_data import Label, classes, count_both
-from pipeline.model_folder import PROVENANCE, verify_provenance
+from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
 
 SCORES = "scores.json"
 PACKAGES = ("kilobatch", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
@@ -59,9 +58,9 @@ def _up_to_date(output: Path, recipe: dict[str, Any]) -> bool:
     """
     if not output.exists():
         return False
-    if not (output / PROVENANCE).is_file():
+    provenance = read_provenance(output)
+    if provenance is None:
         raise InputError(f"{output}: exists and is not a task model; output: expected a name that is free")
-    provenance = read_json(output / PROVENANCE)
     before = provenance.get("recipe", {})
     differing = [
         key
@@ -73,8 +72,7 @@ def _up_to_date(output: Path, recipe: dict[str, Any]) -> bool:
         raise InputError(
             f"{output}: exists, made with another {', '.join(differing)}; remove it or name another output"
         )
-    for name, entry in provenance["files"].items():
-        verify_file(output, name, entry)
+    verify_provenance(output)
     return True
 
 

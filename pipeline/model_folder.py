@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.configfile import Dropout, Positive
 from pipeline.errors import DigestError, InputError, nearest
-from pipeline.files import digest_of, file_sha256, read_json, verify_file
+from pipeline.files import digest_of, file_sha256, read_json
 from pipeline.hugging_face import FAMILIES, Rows, positions_before, table
 from pipeline.model_config import FIRST_POSITION, ModelConfig, StartConfig, named
+from pipeline.provenance import verify_provenance
 from pipeline.shards import Corpus
-from pipeline.vocabulary import TOKENIZER, check_same_vocabulary, vocabulary_file
+from pipeline.vocabulary import check_same_vocabulary, vocabulary_file
 
-SETTINGS, PROVENANCE = "config.json", "provenance.json"
+SETTINGS = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # RoBERTa under other names, for other tokenizers
 ALIKE = {"camembert": ("roberta", "post"), "xlm-roberta": ("roberta", "post")}
@@ -148,7 +149,7 @@ class ModelFolder:
         for file in self.weight_files:
             try:
                 with safe_open(self.path / file, framework="numpy") as handle:
-                    for name in handle.keys():  # noqa: SIM118  (not a dictionary)
+                    for name in sorted(handle.keys()):
                         piece = handle.get_slice(name)
                         found[name] = Stored(file, name, tuple(piece.get_shape()), piece.get_dtype())
             except SafetensorError as error:
@@ -199,25 +200,6 @@ class ModelFolder:
                 raise InputError(f"{self.path / stored.file}: {stored.name}: {types}")
             found.append((rows, stored))
         return found
-
-
-def verify_provenance(folder: Path) -> dict[str, Any] | None:
-    """What an export of ours says of itself, after its files were compared with it (laws 4 and 5); else None.
-
-    Raises:
-        DigestError: its tokenizer or another file is not what its provenance names.
-    """
-    if not (folder / PROVENANCE).is_file():
-        return None
-    provenance = read_json(folder / PROVENANCE)
-    expected = provenance.get("tokenizer", {}).get("fingerprint")
-    if expected is not None:
-        found = file_sha256(folder / TOKENIZER)
-        if expected != found:
-            raise DigestError(f"{folder / TOKENIZER}: SHA-256 {found}, {folder / PROVENANCE} names {expected}")
-    for name, entry in provenance.get("files", {}).items():
-        verify_file(folder, name, entry)
-    return provenance
 
 
 def resolve_start(given: dict[str, Any]) -> dict[str, Any]:

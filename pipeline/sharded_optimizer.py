@@ -64,7 +64,7 @@ class ShardedOptimizer(torch.optim.Optimizer, ABC):
         self.layouts = dict(zip(masters, layouts_of(self.matrices, masters, places), strict=True))
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # it has none to call
         """One update from the masters' `.grad`; DeepSpeed may show one group, or one master of it, at a time."""
         assert closure is None
         for group in self.param_groups:

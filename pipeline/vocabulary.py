@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.files import file_sha256, read_json
+from pipeline.provenance import TOKENIZER
 from pipeline.shards import Corpus
 
-TOKENIZER = "tokenizer.json"
 FILES = (TOKENIZER, "vocab.json", "vocab.txt")  # the latter two of models from before it: BPE's, and BERT's
 
 
@@ -22,10 +22,10 @@ def read_vocabulary(path: Path) -> dict[int, str]:
     Raises:
         InputError: not what `tokenizers` or `transformers` write under this name.
     """
-    if path.suffix == ".txt":
-        return dict(enumerate(path.read_text(encoding="utf-8").splitlines()))
-    values = read_json(path)
     try:
+        if path.suffix == ".txt":
+            return dict(enumerate(path.read_text(encoding="utf-8").splitlines()))
+        values = read_json(path)
         vocabulary = values["model"]["vocab"] if path.name == TOKENIZER else values
         if isinstance(vocabulary, dict):
             tokens = {int(number): str(token) for token, number in vocabulary.items()}
@@ -33,6 +33,8 @@ def read_vocabulary(path: Path) -> dict[int, str]:
             tokens = {number: str(piece) for number, (piece, _) in enumerate(vocabulary)}
         added = values.get("added_tokens", []) if path.name == TOKENIZER else []
         return tokens | {int(token["id"]): str(token["content"]) for token in added}
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: not a tokenizer's vocabulary") from None
 

@@ -10,7 +10,7 @@
 process. `bare` is our model's forward, backward and fused AdamW on batches that lie ready, without the rest. All have
 the same geometry, batch, dropout rates (0.1, in attention too), dtype and threads, on synthetic tokens. Each run is a
 process of its own; the sides alternate, a run gives the median of its steps behind the warm-up, and ratios are medians
-over the rounds. `--compile` compiles the Trainer's model and the bare loop's layers.
+over the rounds. `--compile` compiles our layers, the bare loop's too, and the Trainer's model.
 """
 
 import argparse
@@ -37,9 +37,7 @@ def run(side: str, config: Path, arguments: argparse.Namespace, threads: int) ->
         return ours.train(config, threads)
     command = [sys.executable, "-m", f"benchmarks.train_step.{side}", str(config), arguments.dtype]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [*command, *(["compile"] if arguments.compile else [])], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"step_seconds"')]
@@ -54,7 +52,8 @@ def measure(setting: Setting, arguments: argparse.Namespace) -> Rounds:
         for number in range(arguments.rounds):
             for side in arguments.sides:
                 steps = arguments.warm_up + arguments.steps
-                config = write_config(folder / f"{side}-{number}", corpus, setting, arguments.dtype, steps)
+                path, dtype = folder / f"{side}-{number}", arguments.dtype
+                config = write_config(path, corpus, setting, dtype, steps, arguments.compile)
                 rounds[side].append(Run.of(run(side, config, arguments, threads), arguments.warm_up))
     return rounds
 

@@ -1,6 +1,6 @@
 """The bare loop: our model's forward and backward and torch's fused AdamW, nothing else. Batches lie ready.
 
-    python -m benchmarks.train_step.bare CONFIG fp32|bf16 [compile]
+    python -m benchmarks.train_step.bare CONFIG fp32|bf16
 
 In bf16 the model is cast whole, gradients are added up and weights kept in fp32, as the engine does it.
 """
@@ -55,7 +55,7 @@ class Bare:
                 parameter.grad = None
 
 
-def main(path: Path, dtype: torch.dtype, compiled: bool) -> None:
+def main(path: Path, dtype: torch.dtype) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = load_config(PretrainConfig, path)
     batch = config.batch
@@ -63,7 +63,7 @@ def main(path: Path, dtype: torch.dtype, compiled: bool) -> None:
     source = TrainBatches(config.corpus, config, geometry)
     batches = [found.to(device) for found in source[geometry.micro_indices(0, 0)]]
     bare = Bare(config, source.split.corpus.vocab_size, dtype, device)
-    for layer in bare.model.layers if compiled else []:
+    for layer in bare.model.layers if config.compile else []:
         layer.compile()
     for _ in range(config.schedule.total_steps):
         begin = time.perf_counter()
@@ -73,4 +73,4 @@ def main(path: Path, dtype: torch.dtype, compiled: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), {"fp32": torch.float32, "bf16": torch.bfloat16}[sys.argv[2]], "compile" in sys.argv[3:])
+    main(Path(sys.argv[1]), {"fp32": torch.float32, "bf16": torch.bfloat16}[sys.argv[2]])

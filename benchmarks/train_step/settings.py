@@ -50,7 +50,7 @@ def write_corpus(folder: Path, setting: Setting) -> Path:
     return tiny_corpus(folder / "corpus", samples=1024, sequence_length=setting.length, vocab_size=setting.vocabulary)
 
 
-def write_config(folder: Path, corpus: Path, setting: Setting, dtype: str, steps: int) -> Path:
+def write_config(folder: Path, corpus: Path, setting: Setting, dtype: str, steps: int, compiled: bool = False) -> Path:
     """FOLDER/config.yaml: ZeRO 1, dropout 0.1, attention too, AdamW without clipping; one sample is evaluated."""
     folder.mkdir(parents=True)
     deepspeed = {"zero_optimization": {"stage": 1}, **({"bf16": {"enabled": True}} if dtype == "bf16" else {})}
@@ -70,6 +70,7 @@ def write_config(folder: Path, corpus: Path, setting: Setting, dtype: str, steps
             "train_micro_batch_size_per_gpu": setting.micro,
             "sequence_length": setting.length,
         },
+        "compile": compiled,
         "optimizer": {"learning_rate": 1e-4},
         "schedule": {"total_steps": steps},
         "deepspeed": str(folder / "deepspeed.json"),

@@ -1,6 +1,6 @@
 """The peer: Hugging Face's Trainer on RobertaForMaskedLM, as run_mlm sets it up, with fused AdamW and no clipping.
 
-python -m benchmarks.train_step.trainer CONFIG fp32|bf16 [compile]
+python -m benchmarks.train_step.trainer CONFIG fp32|bf16
 """
 
 import json
@@ -43,7 +43,7 @@ class Clock(TrainerCallback):
         self.moments.append((time.perf_counter(), peak_memory(device)))
 
 
-def main(path: Path, dtype: str, compiled: bool) -> None:
+def main(path: Path, dtype: str) -> None:
     config = load_config(PretrainConfig, path)
     split = Corpus(config.corpus).split("train", config.batch.sequence_length)
     geometry = RobertaConfig(**their_config(config.model, split.corpus.vocab_size, split.corpus.special_ids))
@@ -57,7 +57,7 @@ def main(path: Path, dtype: str, compiled: bool) -> None:
             max_steps=config.schedule.total_steps + 1,  # a step lasts until the next one begins
             use_cpu=not torch.cuda.is_available(),
             bf16=dtype == "bf16",
-            torch_compile=compiled,
+            torch_compile=config.compile,
             optim="adamw_torch_fused",
             max_grad_norm=0.0,
             dataloader_num_workers=config.loader_workers,
@@ -78,4 +78,4 @@ def main(path: Path, dtype: str, compiled: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], "compile" in sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 PATIENCE = 30  # seconds
 _BUFFER = 2**20  # a remote file is asked for so much at once
 _EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3"), "hdfs": ("hdfs", "hdfs")}
-_BEFORE_GLOB = re.compile(r"[^*?\[]*")
+_GLOB = re.compile(r"[*?\[]")
 
 
 def is_remote(path: str) -> bool:
@@ -80,7 +80,7 @@ def _ask_s3(pattern: str, options: Any) -> None:
     from apache_beam.io.aws.clients.s3 import boto3_client, messages
     from apache_beam.io.aws.s3io import parse_s3_path
 
-    bucket, prefix = parse_s3_path(_BEFORE_GLOB.match(pattern)[0], object_optional=True)  # type: ignore[index]
+    bucket, prefix = parse_s3_path(_GLOB.split(pattern, maxsplit=1)[0], object_optional=True)
     answers: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def ask() -> None:

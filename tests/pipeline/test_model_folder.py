@@ -15,10 +15,12 @@ from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, describe_files, file_sha256, read_json, seal, write_json
 from pipeline.initial import initial_model, load_start
 from pipeline.model import MaskedLM
-from pipeline.model_folder import check_start, verify_provenance
+from pipeline.model_folder import check_start
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.provenance import verify_provenance
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
+from pipeline.vocabulary import read_vocabulary
 from tests.conftest import flip_byte
 from tests.their_models import VOCABULARY, their_model
 
@@ -264,6 +266,12 @@ def tokenizer(path: Path, tokens: list[str]) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"model": unigram, "added_tokens": [{"id": 0, "content": tokens[0]}]}))
     return path
+
+
+def test_a_vocabulary_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe[PAD]")
+    with pytest.raises(InputError, match=r"vocab\.txt: not a tokenizer's vocabulary$"):
+        read_vocabulary(tmp_path / "vocab.txt")
 
 
 def test_another_tokenizer_is_an_error_that_names_both(pretrain_yaml: Path, corpus: Path, tmp_path: Path) -> None:
