@@ -46,6 +46,18 @@ class EvaluationConfig(Config):
 class CheckpointConfig(Config):
     every_steps: Positive = 1000
     keep_last: Positive = 3
+    keep_every: Positive | None = None  # steps: checkpoints at multiples of it are never deleted
+
+    @model_validator(mode="after")
+    def _kept_are_saved(self) -> "CheckpointConfig":
+        if self.keep_every and self.keep_every % self.every_steps:
+            above = (self.keep_every // self.every_steps + 1) * self.every_steps
+            below = above - self.every_steps
+            near = f"{below} or {above}" if below else f"{above}"
+            raise ValueError(
+                f"keep_every {self.keep_every} is not a multiple of every_steps {self.every_steps}; nearest: {near}"
+            )
+        return self
 
 
 class PretrainConfig(Config):

@@ -14,8 +14,9 @@ from typing import Any
 
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import DigestError, InputError, UserError
-from pipeline.files import TEMPORARY, Manifest, read_manifest, verify_file, write_bytes
-from pipeline.pretrain_config import PretrainConfig
+from pipeline.files import Manifest, read_manifest, verify_file, write_bytes
+from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
+from pipeline.retention import delete, superfluous
 from pipeline.shards import Corpus
 
 KIND, FORMAT = "checkpoint", 2
@@ -93,16 +94,9 @@ class RunFolder:
             shutil.rmtree(aside, ignore_errors=True)
             self.checkpoint(later).rename(aside)
 
-    def prune(self, keep_last: int, every: int = 1) -> None:
-        """Delete all but the newest checkpoints; each is renamed first, so that a half-deleted one is never seen.
-
-        The newest at a multiple of `every` steps stays too: a roll-back goes there, also when stops saved newer ones.
-        """
-        regular = [step for step in self.steps() if step % every == 0][-1:]
-        for step in [step for step in self.steps()[:-keep_last] if step not in regular]:
-            doomed = self.checkpoints / f"{TEMPORARY}pruned-{step:08d}"
-            self.checkpoint(step).rename(doomed)
-            shutil.rmtree(doomed)
+    def prune(self, keep: CheckpointConfig) -> None:
+        """Delete the checkpoints that need not stay."""
+        delete(map(self.checkpoint, superfluous(self.steps(), keep)))
 
     def forget_metrics_after(self, step: int, *, resuming: bool = True) -> None:
         """Drop what a run logged behind the checkpoint it goes on from: those steps are about to be done again.

@@ -159,4 +159,4 @@ class Trainer:
         counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
         checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
         if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones
-            self.run.prune(self.config.checkpoint.keep_last, self.config.checkpoint.every_steps)
+            self.run.prune(self.config.checkpoint)

@@ -179,3 +179,10 @@ def test_a_resolved_configuration_loads_again(tmp_path: Path) -> None:
     path = tmp_path / "resolved.yaml"
     path.write_text(dump_config(config))
     assert load_config(PretrainConfig, path) == config
+
+
+@pytest.mark.parametrize(("keep_every", "nearest"), [(150, "100 or 200"), (50, "100")])
+def test_what_is_kept_must_be_saved(tmp_path: Path, keep_every: int, nearest: str) -> None:
+    with pytest.raises(InputError, match=rf"keep_every {keep_every} is not a multiple of .* 100; nearest: {nearest}$"):
+        load(tmp_path, "checkpoint.every_steps=100", f"checkpoint.keep_every={keep_every}")
+    assert load(tmp_path, "checkpoint.every_steps=100", "checkpoint.keep_every=200").checkpoint.keep_every == 200

@@ -10,7 +10,7 @@ from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, TEMPORARY, describe_files, file_sha256, read_json, seal, write_json
 from pipeline.optim_config import MuonConfig
-from pipeline.pretrain_config import PretrainConfig
+from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
 from pipeline.run_folder import FORMAT, KIND, RunFolder, check_provenance, stamp, verify_checkpoint
 from pipeline.shards import Corpus
 from tests.conftest import flip_byte
@@ -134,19 +134,11 @@ def test_any_damage_is_passed_over(run: RunFolder, damage: str) -> None:
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [30]), (2, [20, 30]), (3, [10, 20, 30]), (4, [10, 20, 30])])
 def test_prune_keeps_the_newest(run: RunFolder, keep: int, left: list[int]) -> None:
-    run.prune(keep)
+    run.prune(CheckpointConfig(every_steps=10, keep_last=keep))
     assert run.steps() == left
     assert sorted(entry.name for entry in run.checkpoints.iterdir()) == [f"step-{step:08d}" for step in left]
     for step in left:
         verify_checkpoint(run.checkpoint(step))
-
-
-def test_prune_keeps_the_newest_regular_one(run: RunFolder) -> None:
-    """30 was saved by a stop: a roll-back goes to 20, as in a run that was not stopped."""
-    run.prune(1, every=20)
-    assert run.steps() == [20, 30]
-    run.prune(1, every=10)
-    assert run.steps() == [30]
 
 
 def metrics_of(run: RunFolder) -> list[int]:
