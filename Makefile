@@ -1,11 +1,12 @@
-# make demo: the whole path on real text. make test: linters, types, layers, tests. Both install into .venv once.
+# make demo: the whole path on real text. make test: linters, types, layers, tests. make chaos: the tests that take long.
+# All install into .venv once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # TORCH_BACKEND=cpu takes torch's small CPU build instead of the locked one (hashes are then not checked: it is another file)
 TORCH_BACKEND ?=
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo test chaos lint bench lock clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -34,6 +35,10 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+# what kills and breaks a run at every point there is: under an hour on two cores
+chaos: install
+	$(BIN)/python -m pytest -m chaos
 
 bench: install
 	$(BIN)/python -m benchmarks.loader

@@ -1,0 +1,52 @@
+"""One rank of a run, in a forked process (`tests.chaos.forked`). Importing this loads all that a run needs."""
+
+import os
+
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}  # no fork survives what its parent did on a GPU
+
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.numpy
+import safetensors.torch  # noqa: F401
+from torch import Tensor
+
+from pipeline import train
+from pipeline.data import MicroBatch
+from pipeline.engine import Engine, end_process
+from pipeline.trainer import Trainer
+from tests.chaos.calls import Watch, watch
+
+
+def main(
+    config: Path,
+    rank: int,
+    world_size: int,
+    port: int,
+    what: Watch | None,
+    said: Path,
+    work: Callable[[Path], int] | None,
+) -> None:
+    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if what:
+        _count_passes(watch(what))
+    end_process((work or train.main)(config))
+
+
+def _count_passes(called: Callable[[str], None]) -> None:
+    """Before each micro-batch's forward pass, and between the last backward pass and the update."""
+    loss, step = Trainer.loss, Engine.step
+
+    def counted_loss(trainer: Trainer, batch: MicroBatch) -> Tensor:
+        called("forward")
+        return loss(trainer, batch)
+
+    def counted_step(engine: Engine, learning_rate: float) -> None:
+        called("update")
+        step(engine, learning_rate)
+
+    Trainer.loss, Engine.step = counted_loss, counted_step  # type: ignore[method-assign]
