@@ -46,16 +46,22 @@ def attend(qkv_SX: Tensor, sequences: Sequences, heads: int, dropout: float) -> 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # numpy and lengths are not for programs of tensors
 def _on_cpu(qkv_SX: Tensor, lengths: tuple[int, ...], heads: int, dropout: float) -> Tensor:
-    if qkv_SX.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        # Without units for bf16, products of it take 20 times as long.
+    if _has_no_products(qkv_SX.dtype):  # they take 20 times as long
         exact: Tensor = _on_cpu(qkv_SX.float(), lengths, heads, dropout)
-        return exact.bfloat16()
+        return exact.to(qkv_SX.dtype)
     if 0 < dropout <= MOST:
         blocked: Tensor = _Blocked.apply(qkv_SX, lengths, heads, dropout)  # type: ignore[no-untyped-call]
         return blocked
     if len(set(lengths)) == 1:
         return _equal(qkv_SX, len(lengths), heads, dropout)
     return torch.cat([_equal(piece, 1, heads, dropout) for piece in torch.split(qkv_SX, list(lengths))])
+
+
+def _has_no_products(dtype: torch.dtype) -> bool:
+    """Whether this CPU has no units for a half precision."""
+    if dtype == torch.bfloat16:
+        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def _equal(qkv_SX: Tensor, sequences: int, heads: int, dropout: float) -> Tensor:

@@ -8,6 +8,7 @@ the plain computation, where computing the logits again in the backward pass wou
 Shapes: N predicted tokens, D hidden, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from torch.autograd.function import once_differentiable
 
 # fp32 logits of a chunk. On GPUs larger: adding up the (V, D) gradient of so quick a product takes as long as it does.
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
+# In fp16 the gradients of logits, which are probabilities, are held so many times as large: those down to 6e-11 are not
+# lost, and one is far from the largest number. The loss scale, which comes with the backward pass, is for what follows.
+FP16_FACTOR = 2.0**10
 ALIGNMENT = 64  # columns: rows of logits begin at multiples of it, which the matrix units of GPUs want
 
 
@@ -80,11 +84,13 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, word_VD: Tensor, bias_V: Tensor, labels_N: Tensor) -> Tensor:
         projection, exact = Projection(word_VD, bias_V), _exact(hidden_ND)
+        factor = FP16_FACTOR if hidden_ND.dtype == torch.float16 else 1.0
         chunks = list(_chunks(len(labels_N), len(bias_V), hidden_ND.device))
         losses_N = torch.empty(len(labels_N), dtype=exact, device=hidden_ND.device)
         grad_hidden_ND = torch.empty_like(hidden_ND)
         # One chunk's product is rounded once, as in the plain computation; sums of several are kept exact.
-        grad_word_VD = torch.empty_like(word_VD, dtype=word_VD.dtype if len(chunks) == 1 else exact)
+        rounded = len(chunks) == 1 and factor == 1
+        grad_word_VD = torch.empty_like(word_VD, dtype=word_VD.dtype if rounded else exact)
         grad_bias_V = torch.zeros_like(bias_V, dtype=exact)
         for number, rows in enumerate(chunks):
             hidden, labels = hidden_ND[rows], labels_N[rows, None]
@@ -92,21 +98,25 @@ class _SummedCrossEntropy(torch.autograd.Function):
             log_probability = logits.log_softmax(1, exact)
             of_labels = log_probability.gather(1, labels)
             losses_N[rows] = -of_labels.squeeze(1)
+            if factor != 1:
+                log_probability += math.log(factor)
             grad_logits = torch.exp(log_probability, out=logits)  # in the logits' place: its rows are aligned
             del log_probability
-            grad_logits.scatter_(1, labels, torch.expm1(of_labels).to(logits.dtype))  # p − 1, exact where p is near 1
+            errors = torch.expm1(of_labels) * factor  # p − 1, exact where p is near 1
+            grad_logits.scatter_(1, labels, errors.to(logits.dtype))
             torch.mm(grad_logits, word_VD, out=grad_hidden_ND[rows])
             grad_bias_V += grad_logits.sum(0, dtype=exact)
             _add_product(grad_word_VD, grad_logits.T, hidden, first=number == 0)
         ctx.save_for_backward(grad_hidden_ND, grad_word_VD, grad_bias_V)
-        ctx.dtypes = hidden_ND.dtype, word_VD.dtype, bias_V.dtype
+        ctx.dtypes, ctx.factor = (hidden_ND.dtype, word_VD.dtype, bias_V.dtype), factor
         return _sum(losses_N)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_sum: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = [(tensor * grad_sum).to(dtype) for tensor, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return *scaled, None
+        by = grad_sum / ctx.factor  # in fp32: the loss scale may be over fp16's largest number
+        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *((tensor.to(by.dtype) * by).to(dtype) for tensor, dtype in pairs), None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
@@ -114,6 +124,15 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor, first: bool) -> Non
     if total.dtype == left.dtype:
         total.addmm_(left, right, beta=0 if first else 1)
     elif first:
-        total.copy_(left @ right)
+        total.copy_(_product(left, right))
     else:
-        total += left @ right
+        total += _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right; of fp16 in fp32, since sums over many tokens may be over fp16's largest number."""
+    if left.dtype != torch.float16:
+        return left @ right
+    if left.device.type == "cuda":
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()

@@ -94,17 +94,18 @@ def test_the_size_of_a_block_changes_which_elements_are_dropped_but_not_what_is_
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
-def test_bf16_is_as_near_as_bf16_can_be(p: float) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
+def test_a_half_precision_is_as_near_as_it_can_be(dtype: torch.dtype, tolerance: float, p: float) -> None:
     lengths = (16, 9)
     exact, up = inputs(lengths)
-    rounded = exact.detach().bfloat16().requires_grad_()
+    rounded = exact.detach().to(dtype).requires_grad_()
     torch.manual_seed(7)
     expected = with_gradient(attend(rounded.double(), of(lengths), HEADS, p), up, rounded)
     torch.manual_seed(7)
-    found = with_gradient(attend(rounded, of(lengths), HEADS, p), up.bfloat16(), rounded)
+    found = with_gradient(attend(rounded, of(lengths), HEADS, p), up.to(dtype), rounded)
     for left, right in zip(found, expected, strict=True):
-        assert left.dtype == torch.bfloat16
-        torch.testing.assert_close(left.double(), right.double(), atol=0.03, rtol=0.03)
+        assert left.dtype == dtype
+        torch.testing.assert_close(left.double(), right.double(), atol=tolerance, rtol=tolerance)
 
 
 def test_without_dropout_it_is_that_of_torch() -> None:

@@ -42,7 +42,7 @@ def test_positions_are_ascending_and_inside(elements: int, p: float) -> None:
     assert ((positions >= 0) & (positions < elements)).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_the_gradient_has_the_same_mask_and_the_seed_decides_it(dtype: torch.dtype) -> None:
     hidden = torch.randn(7, 300, dtype=dtype).t().requires_grad_()  # not contiguous
     torch.manual_seed(3)

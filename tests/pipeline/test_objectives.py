@@ -1,5 +1,6 @@
 """Chunked cross-entropy: the plain computation's loss and gradients, without its logits."""
 
+import math
 from typing import Any
 
 import pytest
@@ -42,7 +43,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 0.02)]
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 0.02), (torch.float16, 0.003)],
 )
 @pytest.mark.parametrize("tokens", [1, 20, 61])
 def test_loss_and_gradients_are_the_plain_ones(tokens: int, dtype: torch.dtype, tolerance: float) -> None:
@@ -93,6 +95,24 @@ def test_the_gradient_of_a_token_that_is_nearly_certain() -> None:
     assert float(word.grad[0]) == pytest.approx(-0.002473, rel=0.01)
 
 
+def test_fp16_keeps_what_is_small_and_what_is_large() -> None:
+    """A word of probability 2e-8, which fp16 has not, and a sum over tokens that is over its largest number."""
+    tokens, scale = 10_000, 0.125
+    word = torch.tensor([[0.25], [0.0], [0.0]], dtype=torch.float16, requires_grad=True)
+    bias = torch.tensor([0.0, 0.0, math.log(1e-6)], dtype=torch.float16, requires_grad=True)
+    states = torch.full((tokens, 1), 16.0, dtype=torch.float16, requires_grad=True)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (states, word, bias)]
+    labels = torch.ones(tokens, dtype=torch.int64)
+    (chunked(states, word, bias, labels) * scale).backward()
+    (plain(*exact, labels) * scale).backward()
+    for mine, theirs in zip((states, word, bias), exact, strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad.double(), theirs.grad, atol=2**-25, rtol=0.003)
+    loss = chunked(states, word, bias, labels)
+    (grad_word,) = torch.autograd.grad(loss * 2.0**17, word)  # a loss scale over it
+    assert grad_word[0].isinf()
+
+
 class Largest(TorchDispatchMode):
     """The bytes of the largest tensor that any operation gave."""
 
@@ -140,7 +160,9 @@ def test_rows_of_logits_are_aligned_for_matrix_units() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 0.02), (torch.float16, 0.003)]
+)
 def test_a_gpu_gives_the_same(dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objectives, "CHUNK_BYTES", {"cuda": 8000})
     torch.backends.cuda.matmul.allow_tf32 = False
