@@ -57,15 +57,23 @@ class HeldOut:
         self.pseudo_samples = min(config.pseudo_perplexity_samples, len(self.split))
         self.micro_batch_size, self.documents = config.micro_batch_size, documents
 
-    def scores(self, model: nn.Module, device: torch.device, rank: int = 0, world_size: int = 1) -> Scores:
+    def scores(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Scores:
         """Over all ranks, and called on every one.
 
         Args:
             model: a `MaskedLM`, or what is called like one and gives the losses of tokens.
+            progress: called before every micro-batch.
         """
         was_training = model.training
         model.eval()
-        reader = _Reader(model, device, rank, world_size)
+        reader = _Reader(model, device, rank, world_size, progress)
         loss = reader.mean(self._masked, -(-self.samples // self.micro_batch_size), self.samples)
         pseudo = None
         if self.pseudo_samples:
@@ -105,6 +113,7 @@ class _Reader:
     device: torch.device
     rank: int
     world_size: int
+    progress: Callable[[], None]
 
     def mean(self, make: Callable[[int], tuple[MicroBatch, Indices]], count: int, samples: int) -> float:
         """Mean loss of the predicted tokens of micro-batches 0 … count − 1, dealt out among the ranks.
@@ -114,6 +123,7 @@ class _Reader:
         """
         found: list[tuple[Tensor, Indices]] = []
         for first in range(0, count, self.world_size):
+            self.progress()
             # At ZeRO stage 3 a pass gathers weights from all ranks: who has no batch left repeats the last for nothing.
             batch, owners = make(min(first + self.rank, count - 1))
             losses = self._token_losses(batch.to(self.device))

@@ -22,6 +22,8 @@ class GuardConfig(Config):
     rollbacks_to_one_checkpoint: Positive = 2  # more would show that the data is not what breaks the run
     spike_sigmas: Annotated[float, Field(gt=0)] = 6.0  # robust standard deviations above the window's median
     spike_window: Positive = 100  # steps
+    # steps; what ranks hold copies of is compared so often, and before every checkpoint; 0: never
+    compare_replicas_every: Annotated[int, Field(ge=0)] = 100
 
 
 def unsound(loss: float, grad_norm: float, bad_ranks: int, bad_rank: int) -> str | None:
@@ -46,6 +48,11 @@ class Guard:
 
     def must_roll_back(self, position: Position) -> bool:
         return position.skipped_in_a_row >= self.config.skips_before_rollback
+
+    def must_compare(self, step: int, save: bool) -> bool:
+        """Whether the ranks' copies are compared after so many steps; before a save they always are."""
+        every = self.config.compare_replicas_every
+        return every > 0 and (save or step % every == 0)
 
     def roll_back(self, position: Position, target: int | None, reason: str) -> None:
         """Called before going back to the checkpoint of step `target` (None: there is none).

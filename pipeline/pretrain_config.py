@@ -10,6 +10,7 @@ from pipeline.guard import GuardConfig
 from pipeline.model_config import ModelConfig
 from pipeline.model_folder import resolve_start
 from pipeline.optim_config import OptimizerConfig, ScheduleConfig
+from pipeline.watchdog import WatchdogConfig
 
 Documents = Literal["together", "apart"]
 
@@ -75,6 +76,7 @@ class PretrainConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     guard: GuardConfig = GuardConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     resume: Literal["auto", "must", "never"] = "auto"
     stop_at_step: Positive | None = None  # save, exit 75, and go on when submitted again
     compile: bool = False  # the layers, by torch.compile: faster on GPUs, slower on CPUs

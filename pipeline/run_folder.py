@@ -43,6 +43,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -4,7 +4,7 @@ The loop reads the device once a step, so the host is never more than a step ahe
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from torch.profiler import record_function
@@ -13,9 +13,14 @@ T = TypeVar("T")
 
 
 class Stopwatch:
-    """Runs from its making; `lap` reads it and starts the next lap."""
+    """Runs from its making; `lap` reads it and starts the next lap.
 
-    def __init__(self) -> None:
+    Args:
+        tell: called with "data wait" before every wait.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda part: None) -> None:
+        self.tell = tell
         self.restart()
 
     def restart(self) -> None:
@@ -26,6 +31,7 @@ class Stopwatch:
         """The items, while the time until each of them is there counts as waited."""
         iterator = iter(items)
         while True:
+            self.tell("data wait")
             asked = time.perf_counter()
             try:
                 with record_function("data wait"):

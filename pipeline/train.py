@@ -20,14 +20,16 @@ import torch.distributed as dist
 
 from pipeline.configfile import load_config
 from pipeline.deepspeed_json import described
-from pipeline.engine import end_process, start_processes
+from pipeline.engine import bound_collectives, end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
 from pipeline.guard import ADVICE
 from pipeline.metrics import Metrics
 from pipeline.optim import learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.run_folder import RunFolder
 from pipeline.trainer import Trainer
+from pipeline.watchdog import Watchdog
 
 
 def train(trainer: Trainer) -> None:
@@ -83,7 +85,9 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
         applied = not position.skipped_in_a_row  # else a roll-back may come, which bad weights' score would forestall
         if (applied and done % config.evaluation.every_steps == 0) or done == last:
             evaluate(trainer, metrics, done)
-        if (applied and done % config.checkpoint.every_steps == 0) or done == last or stop:
+        save = (applied and done % config.checkpoint.every_steps == 0) or done == last or stop
+        trainer.compare_replicas(done, save)
+        if save:
             trainer.save(position)
         if stop:
             saved = trainer.run.checkpoint(done)
@@ -98,7 +102,13 @@ def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
     Raises:
         RunError: a score is no finite number: the weights have diverged, and must not be saved.
     """
-    scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
+    scores = trainer.held_out.scores(
+        trainer.engine.model,
+        trainer.device,
+        trainer.rank,
+        trainer.world_size,
+        progress=lambda: trainer.watchdog.now("evaluation"),
+    )
     for name, value in (("held-out loss", scores.loss), ("pseudo-perplexity", scores.pseudo_perplexity or 0)):
         if not math.isfinite(value):
             raise RunError(
@@ -111,7 +121,12 @@ def main(config_path: Path, work: Callable[[Trainer], None] = train) -> int:
     """One rank; returns its exit code."""
     device = start_processes()
     try:
-        work(Trainer(load_config(PretrainConfig, config_path), device))
+        config = load_config(PretrainConfig, config_path)
+        with Watchdog(
+            config.watchdog, RunFolder(config.output).log, dist.get_rank(), dist.get_world_size()
+        ) as watchdog:
+            bound_collectives(watchdog.longest)
+            work(Trainer(config, device, watchdog))
     except (UserError, OSError) as error:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asked again
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's

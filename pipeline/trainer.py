@@ -18,7 +18,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
 from pipeline.deepspeed_json import read_deepspeed_json
-from pipeline.engine import Engine
+from pipeline.engine import Engine, bound_collectives
 from pipeline.errors import UserError
 from pipeline.evaluate import HeldOut
 from pipeline.guard import Guard, unsound
@@ -27,9 +27,11 @@ from pipeline.keyed import derive
 from pipeline.optim import build_optimizer, learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.replicas import compare_replicas
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.shards import Corpus
 from pipeline.stopwatch import Stopwatch
+from pipeline.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,17 @@ class StepDone:
 
 
 class Trainer:
-    """What the steps of one rank share."""
+    """What the steps of one rank share.
 
-    def __init__(self, config: PretrainConfig, device: torch.device) -> None:
+    Args:
+        watchdog: of this process, who is told of every progress; None where nobody watches.
+    """
+
+    def __init__(self, config: PretrainConfig, device: torch.device, watchdog: Watchdog | None = None) -> None:
         self.config, self.device = config, device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.run = RunFolder(config.output)
+        self.watchdog = watchdog or Watchdog(config.watchdog, self.run.log, self.rank, self.world_size)
         self.geometry = BatchGeometry(
             config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu, self.world_size
         )
@@ -68,9 +75,10 @@ class Trainer:
         optimizer = build_optimizer(model.to(device), config.optimizer)
         settings = read_deepspeed_json(config.deepspeed)
         self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
+        bound_collectives(self.watchdog.longest)  # of the groups that DeepSpeed made, too
         dtype = next(model.parameters()).dtype
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
-        self.watch, self.guard = Stopwatch(), Guard(config.guard)
+        self.watch, self.guard = Stopwatch(self.watchdog.now), Guard(config.guard)
         self.stamp = stamp(config, corpus)
         self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
         self.stop_requested = False
@@ -82,6 +90,7 @@ class Trainer:
 
     def resume(self) -> Position:
         """Load the newest sound checkpoint as `resume` allows; where it was saved."""
+        self.watchdog.now("load")
         manifest, broken = self.run.to_resume(self.config.resume)
         if manifest is not None:
             check_provenance(manifest, self.stamp, self.run.checkpoint(manifest["step"]))
@@ -127,16 +136,17 @@ class Trainer:
         def scalar(value: float) -> Tensor:
             return torch.full((), value, dtype=torch.float64, device=self.device)
 
+        self.watchdog.step(step.number + 1)
         predicted, loss_sum, computed = scalar(step.predicted_tokens), scalar(0), (0, 0)
         dist.all_reduce(predicted)
         for batch in self.watch.waiting(step.micro_batches):
             computed = (computed[0] + batch.computed[0], computed[1] + batch.computed[1])
-            with self.part("forward"):
+            with self._in("forward"):
                 loss = self.loss(batch.to(self.device))
-            with self.part("backward"):
+            with self._in("backward"):
                 self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
             loss_sum += loss.detach()
-        with self.part("counters"):
+        with self._in("counters"):
             square = gradients.squared_norm(gradients.held(self.engine), self.device)
             bad = (~loss_sum.isfinite()).double()
             told = [self.watch.waited, self.stop_requested, *computed]
@@ -147,7 +157,7 @@ class Trainer:
             ).tolist()
         loss, grad_norm = loss_all / max(predicted_all, 1), math.sqrt(squares)
         reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
-        with self.part("update"):
+        with self._in("update"):
             if reason is None:
                 self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
             else:
@@ -155,7 +165,18 @@ class Trainer:
         done = (int(tokens), int(pairs), int(predicted_all))
         return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop))
 
+    def _in(self, part: str) -> AbstractContextManager[None]:
+        self.watchdog.now(part)
+        return self.part(part)
+
+    def compare_replicas(self, step: int, save: bool) -> None:
+        """Where it is time for it; raises `ReplicasDiffer` on every rank."""
+        if self.guard.must_compare(step, save):
+            self.watchdog.now("replicas")
+            compare_replicas(self.engine, step)
+
     def save(self, position: Position) -> None:
+        self.watchdog.now("checkpoint")
         counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
         checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
         if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones

@@ -1,7 +1,7 @@
 """One rank of two that skip steps, for each of some runs: `python -m tests.integration.skipped_step RUN/config.yaml …`.
 
 Asserts on every rank: a step with a NaN on rank 1 changes nothing of weights and optimizer states, and the step after
-it makes the same of them as if the data of the bad step had never been read.
+it makes the same of them as if the data of the bad step had never been read. One changed bit is then found.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import end_process, start_processes
 from pipeline.pretrain_config import PretrainConfig
+from tests.integration import flipped_bit
 from tests.integration.bad_micro_batches import BAD, Bad
 
 
@@ -34,7 +35,7 @@ def step(trainer: Bad, number: int) -> str | None:
     return trainer.train_step(one).unsound
 
 
-def check(config: PretrainConfig) -> None:
+def check(config: PretrainConfig) -> list[str]:
     device = start_processes()
     trainer = Bad(config, device)
     trainer.engine.model.train()
@@ -58,11 +59,12 @@ def check(config: PretrainConfig) -> None:
     assert digest(other) == before
     assert step(other, 3) is None
     assert digest(other) == digest(trainer) != before
+    return flipped_bit.check(trainer)
 
 
 if __name__ == "__main__":
     for path in sys.argv[1:]:
-        check(load_config(PretrainConfig, Path(path)))
+        kinds = check(load_config(PretrainConfig, Path(path)))
         dist.barrier()
-        print(f"{path} kept", flush=True)
+        print(f"{path} kept; found in: {', '.join(kinds)}", flush=True)
     end_process(0)

@@ -24,7 +24,7 @@ def resolved(config: Path, output: Path, overrides: list[str]) -> Path:
     return output / "config.yaml"
 
 
-def test_a_skipped_step_changes_nothing_at_any_stage(pretrain_yaml: Path, tmp_path: Path) -> None:
+def test_a_skipped_step_changes_nothing_and_a_flipped_bit_is_found(pretrain_yaml: Path, tmp_path: Path) -> None:
     kinds: list[dict[str, Any]] = [{"zero_optimization": {"stage": stage}} for stage in (0, 1, 2)]
     kinds += [{"zero_optimization": {"stage": 1}, **BF16}, {"zero_optimization": {"stage": 2, **OFFLOAD}}]
     kinds += [{"zero_optimization": {"stage": 3}}]  # last: it changes torch for the whole process
@@ -34,7 +34,22 @@ def test_a_skipped_step_changes_nothing_at_any_stage(pretrain_yaml: Path, tmp_pa
         settings.write_text(json.dumps(kind))
         paths.append(str(resolved(pretrain_yaml, tmp_path / f"run-{number}", [f"deepspeed={settings}"])))
     printed = run_ranks(2, ["-m", "tests.integration.skipped_step", *paths])
-    assert [line for line in printed.splitlines() if line.endswith("kept")] == [f"{path} kept" for path in paths]
+    kept = [line for line in printed.splitlines() if " kept; found in: " in line]
+    found = ["weight, exp_avg, exp_avg_sq", *["weight"] * 5]
+    assert kept == [f"{path} kept; found in: {kinds}" for path, kinds in zip(paths, found, strict=True)]
+
+
+def test_of_a_flipped_bit_nothing_is_saved(pretrain_yaml: Path, tmp_path: Path) -> None:
+    """At stage 0, where an update would keep it; the run saves every second step, and the fourth changes a bit."""
+    settings = tmp_path / "deepspeed.json"
+    settings.write_text('{"zero_optimization": {"stage": 0}}')
+    path = resolved(pretrain_yaml, tmp_path / "run", ["watchdog.minutes=10"])
+    printed = run_ranks(2, ["-m", "tests.integration.flipped_bit", str(path)], expected=1)
+    said = next(line for line in printed.splitlines() if line.startswith("kilobatch: "))
+    assert said.startswith("kilobatch: step 4: weight of ")
+    assert "the 2 ranks differ" in said
+    assert "nothing was saved of it" in said
+    assert RunFolder(tmp_path / "run").steps() == [2]
 
 
 def train(config: Path, output: Path, overrides: list[str], expected: int = 0) -> str:

@@ -1,0 +1,58 @@
+"""One rank of two, whose copies stop being the same at the fourth step, on rank 1:
+
+python -m tests.integration.flipped_bit RUN/config.yaml
+"""
+
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline import train
+from pipeline.data import Step
+from pipeline.engine import end_process
+from pipeline.replicas import INTEGERS, ReplicasDiffer, compare_replicas, replicated
+from pipeline.trainer import StepDone, Trainer
+
+
+def move(tensor: Tensor, position: int, ulps: int) -> None:
+    """Move an element by so many units in the last place."""
+    tensor.view(-1)[position : position + 1].view(INTEGERS[tensor.element_size()]).add_(ulps)
+
+
+def compared(trainer: Trainer) -> str:
+    """What is said of the ranks' copies; nothing where they are the same."""
+    try:
+        compare_replicas(trainer.engine, 1)
+    except ReplicasDiffer as error:
+        return str(error)
+    return ""
+
+
+def check(trainer: Trainer) -> list[str]:
+    """Assert on every rank that one ulp on rank 1 is found in each kind of tensor, and undone is not; the kinds."""
+    assert compared(trainer) == ""
+    tensors = replicated(trainer.engine)
+    kinds = {name.partition(" of ")[0]: name for name in tensors}
+    for name in [next(iter(tensors)), *kinds.values()]:
+        for position in (0, tensors[name].numel() - 1):
+            if trainer.rank == 1:
+                move(tensors[name], position, 1)
+            assert compared(trainer).startswith(f"step 1: {name}: the 2 ranks differ"), compared(trainer)
+            if trainer.rank == 1:
+                move(tensors[name], position, -1)
+            assert compared(trainer) == ""
+    return list(kinds)
+
+
+class Flipped(train.Trainer):
+    def train_step(self, step: Step) -> StepDone:
+        done = super().train_step(step)
+        if step.number == 3 and self.rank == 1:
+            move(next(self.engine.model.parameters()).data, 5, 1)
+        return done
+
+
+if __name__ == "__main__":
+    train.Trainer = Flipped  # type: ignore[misc]
+    end_process(train.main(Path(sys.argv[1])))
