@@ -22,9 +22,7 @@ def train(sentences: Iterable[str], config: ByteBpeConfig, unicode_form: str) ->
     Raises:
         InputError: too little text for the vocabulary.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _empty()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=_MIN_FREQUENCY,
@@ -36,6 +34,22 @@ def train(sentences: Iterable[str], config: ByteBpeConfig, unicode_form: str) ->
     if tokenizer.get_vocab_size() < config.vocab_size:
         most = tokenizer.get_vocab_size()
         raise InputError(f"tokenizer.vocab_size: found {config.vocab_size}; so little text can have {most} at most")
+    return _finished(tokenizer, unicode_form)
+
+
+def without_pieces(unicode_form: str) -> Tokenizer:
+    """What all tokenizers of this kind have in common."""
+    return _finished(_empty(), unicode_form)
+
+
+def _empty() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _finished(tokenizer: Tokenizer, unicode_form: str) -> Tokenizer:
     # a document's first word has no space before it, in the corpus nor in raw text that begins with one
     no_space_first = normalizers.Replace(Regex(r"\A "), "")
     tokenizer.normalizer = normalizers.Sequence([normalizer(unicode_form), no_space_first])

@@ -4,6 +4,7 @@
 the corpus's ids.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def with_special_tokens(tokenizer: Tokenizer, trim_offsets: bool) -> Tokenizer:
     )
     tokenizer.add_special_tokens(special_tokens())
     return tokenizer
+
+
+def form(tokenizer: Tokenizer) -> dict[str, Any]:
+    """All that a tokenizer does to a text, but for its pieces."""
+    values: dict[str, Any] = json.loads(tokenizer.to_str())
+    model = {key: value for key, value in values["model"].items() if key not in ("vocab", "merges")}
+    return {**values, "model": model}
 
 
 def _config(tokens: dict[str, str], longest: int) -> dict[str, Any]:

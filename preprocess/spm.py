@@ -103,7 +103,18 @@ def _bpe(pieces: list[str]) -> models.Model:
 def fast_tokenizer(processor: sentencepiece.SentencePieceProcessor, kind: str, unicode_form: str) -> Tokenizer:
     """The Hugging Face tokenizer with the same pieces: raw text → `<s> … </s>`."""
     pieces = [processor.id_to_piece(id) for id in range(processor.get_piece_size())]
-    tokenizer = Tokenizer(_bpe(pieces) if kind == "sentencepiece-bpe" else _unigram(pieces, processor))
+    return _around(_bpe(pieces) if kind == "sentencepiece-bpe" else _unigram(pieces, processor), unicode_form)
+
+
+def without_pieces(unicode_form: str) -> list[Tokenizer]:
+    """What all tokenizers of both kinds have in common."""
+    special = [(token, 0.0) for token in SPECIAL_TOKENS.values()]
+    unigram = models.Unigram(special, unk_id=SPECIAL_IDS["unk"], byte_fallback=True)
+    return [_around(model, unicode_form) for model in (unigram, _bpe([]))]
+
+
+def _around(model: models.Model, unicode_form: str) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizer(unicode_form)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=META, prepend_scheme="first", split=True)
     tokenizer.decoder = decoders.Sequence(

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from pipeline.files import write_bytes, write_json
 from preprocess import byte_bpe, loaded, spm
 from preprocess.config import LoadedConfig, TrainedConfig
-from preprocess.huggingface import write_tokenizer
+from preprocess.huggingface import form, write_tokenizer
 from preprocess.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 
@@ -26,6 +26,12 @@ def load(config: LoadedConfig) -> Made:
         InputError: it is none, or lacks a special token.
     """
     return Made(*loaded.load(config.path), {})
+
+
+def is_ours(tokenizer: Tokenizer, unicode_form: str) -> bool:
+    """Is a given tokenizer one that was trained here, for text of this Unicode form? It may be of another corpus."""
+    kinds = [*spm.without_pieces(unicode_form), byte_bpe.without_pieces(unicode_form)]
+    return form(tokenizer) in [form(kind) for kind in kinds]
 
 
 def train(sentences: Iterable[str], config: TrainedConfig, unicode_form: str) -> Made:

@@ -18,6 +18,7 @@ from preprocess import kept
 from preprocess.encode import Encoder
 from preprocess.plan import Plan
 from preprocess.split import bin_of, split_of
+from preprocess.tokenizer import is_ours
 from preprocess.vocabulary import byte_ids
 
 COUNTED = ("characters", "words", "byte_tokens")  # beside documents, tokens and sentences
@@ -42,7 +43,7 @@ PLACES = pa.schema(
 
 
 @lru_cache(maxsize=1)
-def _encoder(path: Path, digest: str, given: bool) -> tuple[Encoder, Tokenizer, npt.NDArray[np.bool_]]:
+def _encoder(path: Path, digest: str, unicode_form: str) -> tuple[Encoder, Tokenizer, npt.NDArray[np.bool_]]:
     """The encoder, the tokenizer as it is exported, and which of its ids are bytes.
 
     Once a process, after its digest was compared with the driver's.
@@ -51,6 +52,7 @@ def _encoder(path: Path, digest: str, given: bool) -> tuple[Encoder, Tokenizer, 
     if found != digest:
         raise DigestError(f"{path}: SHA-256 {found}, expected {digest}")
     exported = Tokenizer.from_file(str(path))
+    given = not is_ours(exported, unicode_form)
     return Encoder(Tokenizer.from_file(str(path)), given), exported, byte_ids(exported)
 
 
@@ -77,8 +79,8 @@ def write_tokens(number: int, work: str, digest: str) -> int:
 
 
 def _write_tokens(number: int, plan: Plan, digest: str) -> None:
-    given = plan.config.tokenizer.type == "loaded"
-    encoder, exported, is_byte = _encoder(plan.tokenizer / "tokenizer.json", digest, given)
+    unicode_form = plan.config.clean.unicode_form
+    encoder, exported, is_byte = _encoder(plan.tokenizer / "tokenizer.json", digest, unicode_form)
     dtype, eos = token_dtype(plan.vocabulary.size), plan.vocabulary.special_ids["eos"]
     places: list[tuple[Any, ...]] = []
     tokens, sentences, counts = 0, 0, Counter(dict.fromkeys(COUNTED, 0))

@@ -19,7 +19,7 @@ from preprocess.run import run
 from preprocess.sentences import sentences
 from preprocess.stages import key_of
 from tests.preprocess.small import prose, small_config, write_raw
-from tests.preprocess.test_encode import TEXTS, pieces
+from tests.preprocess.test_encode import KINDS, TEXTS, fast_tokenizer, pieces
 
 BERT = {"bos": "[CLS]", "pad": "[PAD]", "eos": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
 
@@ -137,6 +137,34 @@ def test_added_tokens_across_spaces_are_found(roberta: Path, tmp_path: Path) -> 
     made.save(str(tmp_path / "tokenizer.json"))
     again, _ = loaded.load(tmp_path)
     assert 400 in Encoder(again, given=True).encode("Kulu bala dede.").ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_trained_here_is_known_whatever_its_pieces(kind: str, tmp_path: Path) -> None:
+    trained = fast_tokenizer(kind)
+    trained.save(str(tmp_path / "tokenizer.json"))
+    again, _ = loaded.load(tmp_path)
+    assert tokenizer.is_ours(again, "NFC")
+    assert not tokenizer.is_ours(again, "NFKC")
+    again.add_tokens(["bala dede"])
+    assert not tokenizer.is_ours(again, "NFC")
+
+
+def test_others_are_not_taken_for_one(roberta: Path) -> None:
+    assert not tokenizer.is_ours(loaded.load(roberta)[0], "NFC")
+    assert not tokenizer.is_ours(bert(), "NFC")
+
+
+def test_the_tokenizer_of_another_corpus_encodes_word_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_raw(tmp_path / "raw")
+    first = Corpus(run(small_config(tmp_path / "raw", tmp_path / "first")))
+    settings = {"type": "loaded", "path": str(tmp_path / "first" / "tokenizer")}
+    with monkeypatch.context() as patch:
+        patch.delattr(Encoder, "_encode_whole")
+        second = Corpus(run(small_config(tmp_path / "raw", tmp_path / "second", tokenizer=settings)))
+    for name, entry in first.manifest["files"].items():
+        if name.endswith((".tokens", ".index")):
+            assert second.manifest["files"][name] == entry, name
 
 
 def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
