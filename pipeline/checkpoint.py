@@ -6,7 +6,6 @@ reads the ranges that overlap its own.
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from pipeline.engine import Engine, Fragment
-from pipeline.errors import DigestError, InputError, RunError
+from pipeline.errors import InputError, RunError
 from pipeline.files import MANIFEST, TEMPORARY, publish_folder, remove_unfinished, seal, sync_file, write_json
+from pipeline.ranges import key_of, read_ranges
 from pipeline.run_folder import FORMAT, KIND, RunFolder
 
 
@@ -81,7 +81,7 @@ def _share(fragment: Fragment, rank: int, world_size: int) -> Fragment:
 def _write(path: Path, fragments: Iterable[Fragment]) -> tuple[int, bytes, Exception | None]:
     """Write and sync this rank's file; its size, SHA-256, and the error if there was one."""
     arrays = {
-        f"{state}/{fragment.name}/{fragment.begin}": tensor.cpu().numpy()
+        key_of(state, fragment.name, fragment.begin): tensor.cpu().numpy()
         for fragment in fragments
         for state, tensor in fragment.tensors.items()
         if len(tensor)
@@ -112,27 +112,8 @@ class Pieces:
         self.folder = folder
         self.shapes: dict[str, list[int]] = manifest["tensors"]
         self.states: dict[str, list[str]] = manifest["states"]
+        self.ranges = read_ranges(folder, manifest)
         self.files = {name: safe_open(folder / name, framework="pt") for name in manifest["files"]}
-        self.ranges: dict[str, list[tuple[int, int, str, str]]] = defaultdict(list)
-        for file, handle in self.files.items():
-            for key in sorted(handle.keys()):
-                tensor, _, begin = key.rpartition("/")
-                (length,) = handle.get_slice(key).get_shape()
-                self.ranges[tensor].append((int(begin), int(begin) + length, file, key))
-        self._check_complete()
-
-    def _check_complete(self) -> None:
-        for name, shape in self.shapes.items():
-            for state in ("weight", *self.states[name]):
-                reached = 0
-                for begin, end, *_ in sorted(self.ranges[f"{state}/{name}"]):
-                    if begin != reached:
-                        break
-                    reached = end
-                if reached != torch.Size(shape).numel():
-                    raise DigestError(
-                        f"{self.folder}: {state}/{name} is not whole: it is covered up to element {reached}"
-                    )
 
     def read_into(self, state: str, name: str, begin: int, out: Tensor) -> None:
         """Fill a one-dimensional tensor with elements `begin` … of a parameter's state."""
@@ -150,11 +131,14 @@ class Pieces:
 
 
 def load(folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
-    """Set weights and optimizer states from a verified checkpoint, at any world size, ZeRO stage and precision."""
+    """Set weights and optimizer states from a verified checkpoint, at any world size, ZeRO stage and precision.
+
+    Raises:
+        InputError: they are another model's, or another optimizer's.
+    """
     pieces = Pieces(folder, manifest)
-    assert (pieces.shapes, pieces.states) == (engine.shapes, engine.states), (
-        "the recipe is the same, so the tensors are"
-    )
+    if (pieces.shapes, pieces.states) != (engine.shapes, engine.states):
+        raise InputError(f"{folder}: holds other tensors than this recipe has; another program wrote it")
     for fragment in engine.fragments():
         for state, tensor in fragment.tensors.items():
             pieces.read_into(state, fragment.name, fragment.begin, tensor)

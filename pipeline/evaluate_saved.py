@@ -26,7 +26,7 @@ from pipeline.evaluate import HeldOut, Scores
 from pipeline.model import MaskedLM
 from pipeline.pretrain_config import Documents, EvaluationConfig, PretrainConfig
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
-from pipeline.run_folder import RunFolder, check_provenance, identity
+from pipeline.run_folder import RunFolder, check_provenance, identity, none_sound
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 
@@ -102,7 +102,7 @@ def _of_run(run: RunFolder, corpus: Corpus) -> Saved:
     config = load_config(PretrainConfig, run.config)
     manifest, broken = run.newest_sound()
     if manifest is None:
-        raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to evaluate")
+        raise none_sound(broken) if broken else InputError(f"{run.checkpoints}: no checkpoints to evaluate")
     folder = run.checkpoint(manifest["step"])
     check_provenance(manifest, identity(config, corpus), folder)
     model = MaskedLM(config.model, corpus.vocab_size)

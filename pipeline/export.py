@@ -30,7 +30,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
-from pipeline.run_folder import RunFolder, check_provenance, identity, versions
+from pipeline.run_folder import RunFolder, check_provenance, identity, none_sound, versions
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus, Split
 
@@ -98,7 +98,7 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
     for error in broken:
         console.print(f"passed over: {error}", markup=False, soft_wrap=True)
     if manifest is None:
-        raise broken[0] if broken else InputError(f"{run.checkpoints}: no checkpoints to export")
+        raise none_sound(broken) if broken else InputError(f"{run.checkpoints}: no checkpoints to export")
     folder = run.checkpoint(manifest["step"])
     check_provenance(manifest, identity(config, corpus), folder)
     if output.exists():

@@ -175,11 +175,13 @@ def inside(folder: Path, name: str) -> Path:
     """`folder/name` for a name read from a manifest, which must be a plain relative path that stays inside.
 
     Raises:
-        InputError: an absolute name, `..`, a back-slash, or a symbolic link on the way.
+        InputError: an absolute name, `..`, a back-slash, what cannot be printed, or a symbolic link on the way.
     """
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
         raise InputError(f"{folder / MANIFEST}: file name {name!r} leads outside the folder")
+    if not name.isprintable():  # a message with it would steer a terminal
+        raise InputError(f"{folder / MANIFEST}: file name {name!r} cannot be printed")
     path = folder
     for part in pure.parts:
         path = path / part
@@ -196,8 +198,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python takes the last of several, another reader the first."""
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of which no key is given twice: Python takes the last of several, another reader the first."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -213,7 +215,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: no such file, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=_once)
+        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=once)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
@@ -328,7 +330,7 @@ def read_manifest(folder: Path, kind: str, version: int, form: type = Manifest) 
         InputError: there is none, or it is of another kind, version or form.
         DigestError: it was altered after it was written.
     """
-    path = folder / MANIFEST
+    path = inside(folder, MANIFEST)
     if not path.is_file():
         raise InputError(f"{folder}: no {MANIFEST} here; expected a finished {kind} folder")
     try:

@@ -10,12 +10,15 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import DigestError, InputError, UserError
 from pipeline.files import Manifest, read_manifest, verify_file, write_bytes
 from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
+from pipeline.ranges import read_ranges
 from pipeline.retention import delete, superfluous
 from pipeline.shards import Corpus
 
@@ -79,14 +82,13 @@ class RunFolder:
 
         Raises:
             InputError: `never`, and there are checkpoints; `must`, and there are none.
-            InputError, DigestError: there are checkpoints and none is sound: beginning anew would waste what a backup
-                may still hold.
+            DigestError: there are checkpoints and none is sound: beginning anew would waste what a backup may hold.
         """
         if resume == "never" and self.steps():
             raise InputError(f"{self.checkpoints}: has checkpoints, and resume is 'never'; give another output")
         manifest, broken = self.newest_sound()
         if manifest is None and broken:
-            raise broken[0]
+            raise none_sound(broken)
         if manifest is None and resume == "must":
             raise InputError(f"{self.checkpoints}: no checkpoint, and resume is 'must'")
         return manifest, broken
@@ -153,7 +155,7 @@ class CheckpointManifest(Manifest):
 
     step: int
     updates: int  # of the optimizer: fewer than steps where some were skipped
-    tensors: dict[str, list[int]]
+    tensors: dict[str, list[Annotated[int, Field(ge=0)]]]
     states: dict[str, list[str]]
     jumps: int  # of the data, ahead of the steps
     skipped_in_a_row: int  # steps, the last of which is this one
@@ -173,17 +175,31 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, after every file has been compared with its digest.
+    """A checkpoint's manifest, after every file has been compared with its digest, and then with the tensors it names.
 
     Raises:
-        InputError, DigestError: names the file, the expected and the found digest.
+        InputError, DigestError: names the file, and what was expected and found.
     """
-    manifest = read_checkpoint_manifest(folder)
-    if f"step-{manifest['step']:08d}" != folder.name:
-        raise DigestError(f"{folder}: holds step {manifest['step']}; it was renamed")
-    for name, entry in manifest["files"].items():
-        verify_file(folder, name, entry)
+    if folder.is_symlink():
+        raise InputError(f"{folder}: a symbolic link where a checkpoint is expected")
+    try:
+        manifest = read_checkpoint_manifest(folder)
+        if f"step-{manifest['step']:08d}" != folder.name:
+            raise DigestError(f"{folder}: holds step {manifest['step']}; it was renamed")
+        for path in sorted(folder.rglob("*.safetensors")):
+            if path.relative_to(folder).as_posix() not in manifest["files"]:
+                raise DigestError(f"{path}: not in the manifest; nothing says where it comes from")
+        for name, entry in manifest["files"].items():
+            verify_file(folder, name, entry)
+        read_ranges(folder, manifest)
+    except OSError as error:  # a bad sector, say: one that cannot be read is passed over like one that is damaged
+        raise DigestError(f"{error.filename or folder}: {error.strerror}") from None
     return manifest
+
+
+def none_sound(broken: list[UserError]) -> DigestError:
+    """What to raise where every checkpoint was passed over, newest first."""
+    return DigestError(f"no checkpoint is sound; the newest: {broken[0]}")
 
 
 def check_provenance(manifest: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:

@@ -13,7 +13,6 @@ closing `</s>`; so a new sequence length needs new offsets, not a new tokenisati
 index; here it is memory-mapped, so that a corpus costs memory only where it is read.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from typing import Annotated, Any, Literal, NotRequired
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_files
+from pipeline.tensor_file import read_header
 
 KIND, FORMAT = "corpus", 2
 SENTENCES, PAIRS = ("full-sentences", "doc-sentences"), ("segment-pair",)  # packings: samples of one segment, of two
@@ -55,28 +54,19 @@ def write_shard(folder: Path, name: str, tokens: Tokens, index: Mapping[str, Off
 
 
 def map_index(path: Path) -> dict[str, Offsets]:
-    """The arrays of an index file, memory-mapped (safetensors: u64 header length, JSON header, data).
+    """The arrays of an index file, memory-mapped.
 
     Raises:
         DigestError: damaged so that it is no index any more. Only its digest shows whether its numbers hold.
     """
-    try:
-        with safe_open(path, "numpy"):
-            pass  # its header fits the file
-    except SafetensorError as error:
-        raise DigestError(f"{path}: not an index of a shard: {error}") from None
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+    header, data = read_header(path)
     arrays = {}
     for key, entry in header.items():
-        if key == "__metadata__":
-            continue
         begin, end = entry["data_offsets"]
         count = math.prod(entry["shape"])
         if entry["dtype"] != "U64" or end - begin != 8 * count:
             raise DigestError(f"{path}: array {key!r} is not of uint64")
-        shape, offset = tuple(entry["shape"]), 8 + length + begin
+        shape, offset = tuple(entry["shape"]), data + begin
         mapped = np.memmap(path, "<u8", "r", offset=offset, shape=shape) if count else np.zeros(shape, "<u8")
         arrays[key] = np.asarray(mapped)  # a plain array over the mapping: slicing the subclass costs microseconds
     return arrays

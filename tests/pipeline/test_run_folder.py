@@ -8,34 +8,13 @@ import pytest
 
 from pipeline.configfile import load_config
 from pipeline.errors import DigestError, InputError
-from pipeline.files import MANIFEST, TEMPORARY, describe_files, file_sha256, read_json, seal, write_json
+from pipeline.files import MANIFEST, TEMPORARY, file_sha256, read_json, seal, write_json
 from pipeline.optim_config import MuonConfig
 from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
-from pipeline.run_folder import FORMAT, KIND, RunFolder, check_provenance, stamp, verify_checkpoint
+from pipeline.run_folder import RunFolder, check_provenance, stamp, verify_checkpoint
 from pipeline.shards import Corpus
+from tests.checkpoints import WEIGHTS, checkpoint
 from tests.conftest import flip_byte
-
-WEIGHTS = "rank-00000.safetensors"
-
-
-def checkpoint(run: RunFolder, step: int) -> Path:
-    """A checkpoint as far as this module looks: a file and the manifest that seals it."""
-    folder = run.checkpoint(step)
-    folder.mkdir(parents=True)
-    (folder / WEIGHTS).write_bytes(b"weights of step %d" % step)
-    counters = {
-        "step": step,
-        "updates": step,
-        "jumps": 0,
-        "skipped_in_a_row": 0,
-        "consumed_samples": 8 * step,
-        "consumed_tokens": 64 * step,
-    }
-    digests = {"corpus_digest": "c0ffee", "tokenizer_fingerprint": "facade"}
-    stamped = {"tensors": {}, "states": {}, "recipe": {}, "config": {}, "deepspeed": {}, "versions": {}}
-    files = {"files": describe_files(folder, [WEIGHTS])}
-    write_json(folder / MANIFEST, seal({"kind": KIND, "format": FORMAT, **counters, **digests, **stamped, **files}))
-    return folder
 
 
 @pytest.fixture
