@@ -14,6 +14,8 @@ from pipeline.errors import InputError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.run_folder import RunFolder
+
 INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 corpus_app = typer.Typer(help="Check a corpus and look into it.", no_args_is_help=True)
-checkpoint_app = typer.Typer(help="List and check the checkpoints of a run.", no_args_is_help=True)
+checkpoint_app = typer.Typer(help="List, check and delete the checkpoints of a run.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(checkpoint_app, name="checkpoint")
 
@@ -137,40 +139,26 @@ def pretrain(
 
 @checkpoint_app.command("list")
 def checkpoint_list(run: Path) -> None:
-    """The checkpoints of a run, oldest first.
+    """The checkpoints of a run, oldest first: steps and samples done, size, age, and the ranks that wrote each.
+
+    Only manifests are read; `verify` tells which are sound.
 
     Example: kilobatch checkpoint list demo/run
     """
-    from pipeline.run_folder import RunFolder, read_checkpoint_manifest
+    from pipeline.inspect_checkpoints import print_checkpoints
 
-    folder = RunFolder(run)
-    if not run.is_dir():
-        raise InputError(f"{run}: no such folder; expected that of a run")
-    if not folder.steps():
-        raise InputError(f"{folder.checkpoints}: no checkpoints")
-    code = 0
-    for step in folder.steps():
-        try:
-            manifest = read_checkpoint_manifest(folder.checkpoint(step))
-            size = sum(entry["bytes"] for entry in manifest["files"].values())
-            print(f"{folder.checkpoint(step)}  {manifest['consumed_samples']:,} samples  {size / 1e6:,.1f} MB")
-        except UserError as error:
-            code = max(code, _say(error))
-    raise typer.Exit(code)
+    raise typer.Exit(max(map(_say, print_checkpoints(_with_checkpoints(run), _console())), default=0))
 
 
 @checkpoint_app.command("verify")
 def checkpoint_verify(run: Path) -> None:
-    """Compare every file of every checkpoint of a run with its digest.
+    """Compare every file of every checkpoint of a run with its digest, and its tensors with its manifest.
 
     Example: kilobatch checkpoint verify demo/run
     """
-    from pipeline.run_folder import RunFolder, verify_checkpoint
+    from pipeline.run_folder import verify_checkpoint
 
-    folder = RunFolder(run)
-    if not folder.steps():
-        raise InputError(f"{folder.checkpoints}: no checkpoints")
-    code = 0
+    folder, code = _with_checkpoints(run), 0
     for step in folder.steps():
         try:
             verify_checkpoint(folder.checkpoint(step))
@@ -178,6 +166,50 @@ def checkpoint_verify(run: Path) -> None:
         except UserError as error:
             code = max(code, _say(error))
     raise typer.Exit(code)
+
+
+@checkpoint_app.command("prune")
+def checkpoint_prune(
+    run: Path,
+    keep_last: Annotated[int | None, typer.Option(min=1, help="the newest sound ones that stay")] = None,
+    keep_every: Annotated[int | None, typer.Option(min=1, help="those at multiples of so many steps stay too")] = None,
+    broken: Annotated[bool, typer.Option("--broken", help="delete also what is not sound or was set aside")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, delete nothing")] = False,
+) -> None:
+    """Delete checkpoints that need not stay, after verifying those that do; never the newest sound one.
+
+    What is not given is as in the run's configuration. Refused while the run trains.
+
+    Example: kilobatch checkpoint prune demo/run --keep-last 2 --keep-every 1000 --dry-run
+    """
+    from launch.local import locked
+    from pipeline.inspect_checkpoints import size, size_of
+    from pipeline.prune import choose
+    from pipeline.retention import delete
+
+    folder = _with_checkpoints(run)
+    with locked(folder):
+        choice = choose(folder, keep_last, keep_every, broken)
+        for error in choice.unsound:
+            _say(error)
+        sizes = {path: size_of(path) for path in choice.doomed}
+        for path, bytes_ in sizes.items():
+            print(f"{path}: {'would be' if dry_run else 'is'} deleted, {size(bytes_)}", flush=True)
+        if not dry_run:
+            delete(choice.doomed)
+    freed = f"{'would free' if dry_run else 'freed'} {sum(sizes.values()):,} bytes"
+    print(f"{folder.checkpoints}: {freed}; kept {', '.join(f'step {step:,}' for step in choice.kept)}")
+
+
+def _with_checkpoints(run: Path) -> "RunFolder":
+    from pipeline.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; expected that of a run")
+    if not folder.steps():
+        raise InputError(f"{folder.checkpoints}: no checkpoints")
+    return folder
 
 
 @app.command()

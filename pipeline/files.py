@@ -168,7 +168,12 @@ def check_writable(output: Path) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Delete what a killed run left unfinished in `folder` and below."""
     for entry in sorted(folder.rglob(f"{TEMPORARY}*"), reverse=True):  # what is inside of it first
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -1,10 +1,9 @@
 """Which checkpoints of a run stay, and how the others go: none is ever seen half-deleted. No torch."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.files import beside, sync_folder
+from pipeline.files import beside, remove, sync_folder
 from pipeline.pretrain_config import CheckpointConfig
 
 
@@ -20,9 +19,9 @@ def superfluous(steps: Sequence[int], keep: CheckpointConfig) -> list[int]:
 
 
 def delete(folders: Iterable[Path]) -> None:
-    """Delete checkpoints. All are renamed, and that is on disk, before a file goes: each is whole or not there.
+    """Delete checkpoints, or what else lies beside them: each is whole under its name, or not there, whenever it stops.
 
-    What a crash leaves has a temporary name.
+    All are renamed, and that is on disk, before a file goes; what a crash leaves has a temporary name.
     """
     doomed = [(folder, beside(folder)) for folder in folders]
     for folder, hidden in doomed:
@@ -30,4 +29,4 @@ def delete(folders: Iterable[Path]) -> None:
     for parent in {folder.parent for folder, _ in doomed}:
         sync_folder(parent)
     for _, hidden in doomed:
-        hidden.unlink() if hidden.is_symlink() else shutil.rmtree(hidden)
+        remove(hidden)

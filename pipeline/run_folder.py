@@ -23,6 +23,7 @@ from pipeline.retention import delete, superfluous
 from pipeline.shards import Corpus
 
 KIND, FORMAT = "checkpoint", 2
+SET_ASIDE = "broken-"  # prefix of checkpoints that no longer count
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -96,7 +97,7 @@ class RunFolder:
     def set_aside_after(self, step: int) -> None:
         """Rename checkpoints behind `step`, broken or rolled back, so that none of them counts again."""
         for later in (later for later in self.steps() if later > step):
-            aside = self.checkpoints / f"broken-{self.checkpoint(later).name}"
+            aside = self.checkpoints / f"{SET_ASIDE}{self.checkpoint(later).name}"
             shutil.rmtree(aside, ignore_errors=True)
             self.checkpoint(later).rename(aside)
 

@@ -77,6 +77,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
         "report",
         "checkpoint list",
         "checkpoint verify",
+        "checkpoint prune",
     ],
 )
 def test_every_command_shows_an_example(
@@ -207,25 +208,6 @@ def test_a_shortened_shard_stops_pretraining_with_3(kilobatch: Run, pretrain_yam
     path = corpus / "valid-00000-of-00002.tokens"
     path.write_bytes(path.read_bytes()[:-2])
     assert complaint(kilobatch("pretrain", pretrain_yaml), 3).startswith(f"{path}: ")
-
-
-def test_checkpoint_commands_tell_of_damage_once(kilobatch: Run, tmp_path: Path) -> None:
-    for step in (1, 2):
-        (tmp_path / "run" / "checkpoints" / f"step-0000000{step}").mkdir(parents=True)
-    path = tmp_path / "run" / "checkpoints" / "step-00000002" / "manifest.json"
-    path.write_text("{")
-    for command in ("list", "verify"):
-        done = kilobatch("checkpoint", command, tmp_path / "run")
-        assert done.returncode == 3
-        assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == [
-            str(path.parent.with_name("step-00000001")),
-            str(path),
-        ]
-
-
-def test_checkpoint_commands_without_a_run(kilobatch: Run, tmp_path: Path) -> None:
-    for command in ("list", "verify"):
-        assert complaint(kilobatch("checkpoint", command, "nowhere"), 2).startswith("nowhere")
 
 
 @pytest.mark.parametrize("code", [0, 1, 75])
