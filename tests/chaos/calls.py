@@ -25,13 +25,14 @@ class Watch:
 
     Args:
         folder: below which a call counts. log: a file that gets a line a call, `<kind> <path in folder>`.
-        kill_at: the number of the call, from 0, before which the process is killed (amid a write of tensors).
+        kill_at: the call before which the process is killed (amid a write of tensors): its number, from 0, or a part
+            of its line.
         once: a file that is made with the kill, and without which there is none: what is started again lives.
     """
 
     folder: Path
     log: Path
-    kill_at: int | None = None
+    kill_at: int | str | None = None
     once: Path | None = None
 
 
@@ -48,9 +49,9 @@ def watch(what: Watch) -> Callable[[str], None]:
 
     def called(kind: str, path: str, end: Callable[[], None] = kill_self) -> None:
         if path.startswith(root):
-            number = next(numbers)
-            os.write(log, f"{kind} {path.removeprefix(root)}\n".encode())
-            if armed and number == what.kill_at:
+            number, line = next(numbers), f"{kind} {path.removeprefix(root)}"
+            os.write(log, f"{line}\n".encode())
+            if armed and (number == what.kill_at if isinstance(what.kill_at, int) else str(what.kill_at) in line):
                 if what.once:
                     what.once.touch()
                 end()

@@ -7,6 +7,7 @@ os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}  # no fork s
 from collections.abc import Callable
 from pathlib import Path
 
+import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401  every engine imports it, and with it all of torch.compile
 import safetensors.numpy
 import safetensors.torch  # noqa: F401
 from torch import Tensor

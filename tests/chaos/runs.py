@@ -22,7 +22,7 @@ def resolved(
     corpus: Path, output: Path, deepspeed: dict[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> Path:
     """A resolved configuration, as `kilobatch pretrain` leaves it for the ranks."""
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
     settings, config = output / "deepspeed.json", output / "pretrain.yaml"
     settings.write_text(json.dumps(deepspeed or {"zero_optimization": {"stage": 1}}))
     config.write_text(PRETRAIN_YAML.format(corpus=corpus, output=output, deepspeed=settings))
