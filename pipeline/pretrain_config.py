@@ -46,6 +46,7 @@ class EvaluationConfig(Config):
 
 class CheckpointConfig(Config):
     every_steps: Positive = 1000
+    every_minutes: Annotated[float, Field(gt=0)] | None = None  # as well, by the clock of rank 0 from save to save
     keep_last: Positive = 3
     keep_every: Positive | None = None  # steps: checkpoints at multiples of it are never deleted
 

@@ -5,7 +5,7 @@ Runs as one rank of a group, started by the DeepSpeed launcher:
     deepspeed --num_accelerators 2 --module pipeline.train RUN/config.yaml
 
 which is what `kilobatch pretrain CONFIG` does. The path: shards → `data.steps` → `MaskedLM` → Σ loss → `Engine` →
-weights → `checkpoint.save`. Every random choice is a function of (seed, corpus, position), so nothing but the position
+weights → `Saver`. Every random choice is a function of (seed, corpus, position), so nothing but the position
 has to be restored to go on.
 """
 
@@ -22,6 +22,7 @@ from pipeline.configfile import load_config
 from pipeline.deepspeed_json import described
 from pipeline.engine import bound_collectives, end_process, start_processes
 from pipeline.errors import RunError, Stopped, UserError
+from pipeline.files import remove_unfinished
 from pipeline.guard import ADVICE
 from pipeline.metrics import Metrics
 from pipeline.optim import learning_rate
@@ -42,6 +43,7 @@ def train(trainer: Trainer) -> None:
     run = trainer.run if trainer.rank == 0 else None
     if run:
         run.set_aside_after(position.step)
+        remove_unfinished(run.checkpoints)
     metrics = Metrics(run, position.step, last, trainer.config.guard)
     engine = described(trainer.stamp["deepspeed"])
     metrics.say(f"{trainer.geometry}; {engine}, {trainer.device.type}; steps {position.step} to {last}")
@@ -85,14 +87,16 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
         applied = not position.skipped_in_a_row  # else a roll-back may come, which bad weights' score would forestall
         if (applied and done % config.evaluation.every_steps == 0) or done == last:
             evaluate(trainer, metrics, done)
-        save = (applied and done % config.checkpoint.every_steps == 0) or done == last or stop
+        save = (applied and (result.save or done % config.checkpoint.every_steps == 0)) or done == last or stop
         trainer.compare_replicas(done, save)
         if save:
             trainer.save(position)
         if stop:
+            trainer.finish_save()
             saved = trainer.run.checkpoint(done)
             raise Stopped(f"stopped after step {done} of {last}, saved in {saved}; run it again to go on")
         trainer.watch.restart()
+    trainer.finish_save()
     return position
 
 
@@ -111,6 +115,7 @@ def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
     )
     for name, value in (("held-out loss", scores.loss), ("pseudo-perplexity", scores.pseudo_perplexity or 0)):
         if not math.isfinite(value):
+            trainer.finish_save()  # what was saved before is sound
             raise RunError(
                 f"step {done}: the {name} is {value}: the run has diverged and nothing was saved of it; {ADVICE}"
             )

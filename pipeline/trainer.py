@@ -29,6 +29,7 @@ from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.replicas import compare_replicas
 from pipeline.run_folder import RunFolder, check_provenance, stamp
+from pipeline.saving import Saver
 from pipeline.shards import Corpus
 from pipeline.stopwatch import Stopwatch
 from pipeline.watchdog import Watchdog
@@ -44,6 +45,7 @@ class StepDone:
     computed: tuple[int, int, int]  # tokens without padding, pairs of them that attend, predicted tokens
     waited: float  # seconds for data, of the mean rank
     stop: bool  # a rank was asked to
+    save: bool  # it is time to
 
 
 class Trainer:
@@ -80,6 +82,7 @@ class Trainer:
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
         self.watch, self.guard = Stopwatch(self.watchdog.now), Guard(config.guard)
         self.stamp = stamp(config, corpus)
+        self.saver = Saver(self.run, self.engine, config.checkpoint.every_minutes)
         self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
         self.stop_requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -103,6 +106,7 @@ class Trainer:
         Raises:
             RunError: there is none, or it did not help before.
         """
+        self.finish_save()
         before, every = position.step - position.skipped_in_a_row, self.config.checkpoint.every_steps
         manifest, broken = self.run.newest_sound(before, every)  # where a run goes back to that was never stopped
         if manifest is None:
@@ -149,10 +153,10 @@ class Trainer:
         with self._in("counters"):
             square = gradients.squared_norm(gradients.held(self.engine), self.device)
             bad = (~loss_sum.isfinite()).double()
-            told = [self.watch.waited, self.stop_requested, *computed]
+            told = [self.watch.waited, self.stop_requested, self.saver.due, self.saver.ready, *computed]
             mine = [loss_sum, square, bad, bad * self.rank, *map(scalar, told)]
             dist.all_reduce(totals := torch.stack(mine))
-            loss_all, squares, bad_ranks, bad_rank, waited, stop, tokens, pairs, predicted_all = torch.cat(
+            loss_all, squares, bad_ranks, bad_rank, waited, stop, due, ready, tokens, pairs, predicted_all = torch.cat(
                 [totals, predicted[None]]
             ).tolist()
         loss, grad_norm = loss_all / max(predicted_all, 1), math.sqrt(squares)
@@ -162,8 +166,10 @@ class Trainer:
                 self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
             else:
                 gradients.discard(self.engine)
+        if ready == self.world_size:
+            self.saver.settle()
         done = (int(tokens), int(pairs), int(predicted_all))
-        return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop))
+        return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop), save=bool(due))
 
     def _in(self, part: str) -> AbstractContextManager[None]:
         self.watchdog.now(part)
@@ -176,8 +182,16 @@ class Trainer:
             compare_replicas(self.engine, step)
 
     def save(self, position: Position) -> None:
+        """Begin a checkpoint; `finish_save` ends it."""
         self.watchdog.now("checkpoint")
         counters = {**position.stamp(), **self.counters.consumed(position.data_step)}
-        checkpoint.save(self.run, self.engine, position.step, {**self.stamp, **counters})
-        if self.rank == 0 and not position.skipped_in_a_row:  # a roll-back may want the last ones
+        self.saver.begin(position.step, {**self.stamp, **counters}, lambda: self._prune(position))
+
+    def finish_save(self) -> None:
+        """Wait until the checkpoint that was begun, if any, is there and older ones are pruned."""
+        self.watchdog.now("checkpoint")
+        self.saver.finish()
+
+    def _prune(self, saved: Position) -> None:
+        if not saved.skipped_in_a_row:  # a roll-back may want the last ones
             self.run.prune(self.config.checkpoint)

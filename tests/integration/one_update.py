@@ -24,4 +24,5 @@ if __name__ == "__main__":
             done = trainer.train_step(step)
             print(f"{path} {done.loss!r} {done.grad_norm!r}", flush=True)
         trainer.save(Position(1))
+        trainer.finish_save()
     end_process(0)

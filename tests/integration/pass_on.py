@@ -16,6 +16,7 @@ from pipeline.engine import end_process, start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder, verify_checkpoint
+from pipeline.saving import Saver
 from pipeline.trainer import Trainer
 
 
@@ -24,6 +25,7 @@ def update(trainer: Trainer) -> Path:
     for step in steps(trainer.batches, trainer.rank, 0, 1, workers=0):
         trainer.train_step(step)
     trainer.save(Position(1))
+    trainer.finish_save()
     return trainer.run.path
 
 
@@ -34,7 +36,9 @@ def pass_on(trainer: Trainer, source: Path) -> None:
     scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
     print(f"{trainer.run.path.name} {source.name} {scores.loss!r}", flush=True)
     counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens", "jumps", "skipped_in_a_row")}
-    checkpoint.save(RunFolder(trainer.run.path / source.name), trainer.engine, 1, {**trainer.stamp, **counted})
+    saver = Saver(RunFolder(trainer.run.path / source.name), trainer.engine)
+    saver.begin(1, {**trainer.stamp, **counted})
+    saver.finish()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.checkpoint import Pieces
+from pipeline.files import TEMPORARY
 from pipeline.run_folder import RunFolder, verify_checkpoint
 from tests.conftest import flip_byte
 from tests.ranks import pretrain
@@ -37,6 +38,18 @@ def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     return {name: pieces.whole(name) for name in pieces.shapes}
 
 
+def bytes_a_parameter(run: Path, step: int) -> float:
+    """On disk, over all files, without their headers."""
+    folder = RunFolder(run).checkpoint(step)
+    manifest = verify_checkpoint(folder)
+    parameters = sum(torch.Size(shape).numel() for shape in manifest["tensors"].values())
+    data = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            data += path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
+    return data / parameters
+
+
 def losses(run: Path) -> list[tuple[str, int, float]]:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [(line["event"], line["step"], line["loss"]) for line in lines]
@@ -50,12 +63,17 @@ def uninterrupted(pretrain_yaml: Path, tmp_path: Path) -> Path:
 
 def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path) -> None:
     same = tmp_path / "same"
-    output = pretrain(pretrain_yaml, 2, [*run_of(same), "stop_at_step=3"], expected=75)
+    always = [*run_of(same), "checkpoint.every_minutes=1e-9"]  # the loop changes what is being written
+    output = pretrain(pretrain_yaml, 2, [*always, "stop_at_step=3"], expected=75)
     assert "stopped after step 3 of 6" in output
-    assert RunFolder(same).steps() == [2, 3]
-    pretrain(pretrain_yaml, 2, run_of(same))
+    assert RunFolder(same).steps() == [1, 2, 3]
+    pretrain(pretrain_yaml, 2, always)
+    assert RunFolder(same).steps() == [1, 2, 3, 4, 5, 6]
+    assert files(same, 2) == files(uninterrupted, 2)
     assert files(same, 6) == files(uninterrupted, 6)  # weights and moments, bit for bit
     assert losses(same) == losses(uninterrupted)
+
+    assert bytes_a_parameter(same, 6) == 12
 
     other = tmp_path / "other"  # 2 → 1 → 2
     pretrain(pretrain_yaml, 2, [*run_of(other), "stop_at_step=2"], expected=75)
@@ -75,6 +93,8 @@ def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
+    unfinished = RunFolder(uninterrupted).checkpoints / f"{TEMPORARY}step-00000099"  # of a killed run
+    unfinished.mkdir()
     whole = files(uninterrupted, 6)
     damaged = RunFolder(uninterrupted).checkpoint(6) / "rank-00001.safetensors"
     flip_byte(damaged, damaged.stat().st_size // 2)
@@ -82,6 +102,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert f"passed over: {damaged}: SHA-256 " in output
     assert f"expected {whole['rank-00001.safetensors']}" in output
     assert files(uninterrupted, 6) == whole  # made again, and the same
+    assert not unfinished.exists()
     assert (RunFolder(uninterrupted).checkpoints / "broken-step-00000006").is_dir()
     flip_byte(damaged, damaged.stat().st_size // 2)
     pretrain(pretrain_yaml, 2, [*run_of(uninterrupted), "stop_at_step=5", "checkpoint.keep_last=1"], expected=75)

@@ -27,5 +27,6 @@ if __name__ == "__main__":
             done = trainer.train_step(step)
             if step.number + 1 in saved:
                 trainer.save(Position(step.number + 1))
+                trainer.finish_save()
                 print(f"{path} {done.grad_norm!r}", flush=True)
     end_process(0)
