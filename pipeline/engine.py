@@ -9,6 +9,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -22,6 +24,7 @@ import deepspeed
 import deepspeed.ops
 import deepspeed.runtime.bf16_optimizer
 import torch.distributed as dist
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from torch import Tensor
 
 from pipeline.allocator import keep_freed_memory
@@ -131,12 +134,30 @@ class Engine:
         if not self.deepspeed.is_gradient_accumulation_boundary():
             self.deepspeed.step()  # which only counts
 
-    def step(self, learning_rate: float) -> None:
-        """Update the weights, once after the last `backward` of a step."""
+    def step(self, learning_rate: float, grad_norm: float) -> None:
+        """Update the weights, once after the last `backward` of a step.
+
+        Args:
+            grad_norm: of the whole gradient, before clipping; where it is not finite, DeepSpeed makes no update.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.deepspeed.step()
+        with self._told(grad_norm):
+            self.deepspeed.step()
         self.updates += self.deepspeed.was_step_applied()
+
+    @contextmanager
+    def _told(self, grad_norm: float) -> Iterator[None]:
+        """Spare DeepSpeed from computing the norm again: in fp64, parameter by parameter, and over all ranks."""
+        optimizer = self.deepspeed.optimizer
+        if self.stage == 0 or isinstance(optimizer, BF16_Optimizer):
+            yield
+            return
+        value = torch.full((), grad_norm, device=self.deepspeed.device)
+        name, norm = ("_get_norm_groups", [value]) if self.stage == 3 else ("scaled_global_norm", value)
+        setattr(optimizer, name, lambda: norm)  # on the object, before the method of its class
+        yield
+        delattr(optimizer, name)
 
     def fragments(self) -> list[Fragment]:
         """What this rank keeps of each parameter."""

@@ -48,15 +48,9 @@ def discard(engine: Engine) -> None:
         return
     logger = logging.getLogger("DeepSpeed")
     logger.addFilter(_nothing)  # it warns of what has been told
-    if isinstance(optimizer, BF16_Optimizer):
+    if isinstance(optimizer, BF16_Optimizer):  # it looks for itself
         for gradient in held(engine):
             gradient.fill_(torch.inf)
-        engine.step(0.0)
-    else:
-        infinite = torch.full((), torch.inf, device=engine.deepspeed.device)
-        norm, value = ("_get_norm_groups", [infinite]) if engine.stage == 3 else ("scaled_global_norm", infinite)
-        setattr(optimizer, norm, lambda: value)  # on the object, before the method of its class
-        engine.step(0.0)
-        delattr(optimizer, norm)
+    engine.step(0.0, torch.inf)
     logger.removeFilter(_nothing)
     assert not engine.deepspeed.was_step_applied()

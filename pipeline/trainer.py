@@ -163,7 +163,8 @@ class Trainer:
         reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
         with self._in("update"):
             if reason is None:
-                self.engine.step(learning_rate(step.number, self.config.optimizer, self.config.schedule))
+                rate = learning_rate(step.number, self.config.optimizer, self.config.schedule)
+                self.engine.step(rate, grad_norm)
             else:
                 gradients.discard(self.engine)
         if ready == self.world_size:
