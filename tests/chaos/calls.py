@@ -1,9 +1,8 @@
 """Kill a process at its n-th call that changes a folder on disk.
 
-Counted are: opening a file to write, mkdir, fsync, rename, remove and rmdir, and safetensors' writing, whichever code
-makes them and in whichever thread: Python's audit events tell of them before they happen (of fsync none does, so it is
-wrapped). Nothing here knows how a save works; what a save calls is found by a run that is not killed. A caller may
-count more of its own.
+Counted are: opening a file to write, mkdir, fsync, rename, remove and rmdir, whichever code makes them and in whichever
+thread: Python's audit events tell of them before they happen (of fsync none does, so it is wrapped). Nothing here knows
+how a save works; what a save calls is found by a run that is not killed. A caller may count more of its own.
 """
 
 import itertools
@@ -25,8 +24,7 @@ class Watch:
 
     Args:
         folder: below which a call counts. log: a file that gets a line a call, `<kind> <path in folder>`.
-        kill_at: the call before which the process is killed (amid a write of tensors): its number, from 0, or a part
-            of its line.
+        kill_at: the call before which the process is killed: its number, from 0, or a part of its line.
         once: a file that is made with the kill, and without which there is none: what is started again lives.
     """
 
@@ -47,14 +45,14 @@ def watch(what: Watch) -> Callable[[str], None]:
     numbers = itertools.count()
     armed = what.kill_at is not None and not (what.once and what.once.exists())
 
-    def called(kind: str, path: str, end: Callable[[], None] = kill_self) -> None:
+    def called(kind: str, path: str) -> None:
         if path.startswith(root):
             number, line = next(numbers), f"{kind} {path.removeprefix(root)}"
             os.write(log, f"{line}\n".encode())
             if armed and (number == what.kill_at if isinstance(what.kill_at, int) else str(what.kill_at) in line):
                 if what.once:
                     what.once.touch()
-                end()
+                kill_self()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -72,8 +70,6 @@ def watch(what: Watch) -> Callable[[str], None]:
         real_fsync(descriptor)
 
     os.fsync = fsync
-    if "safetensors.numpy" in sys.modules:
-        _wrap_safetensors(called)
     return lambda kind: called(kind, root)
 
 
@@ -84,24 +80,3 @@ def _path_of(descriptor: int) -> str:
 def _absolute(path: Any, folder: int) -> str:
     name = os.fsdecode(path)
     return os.path.join(_path_of(folder), name) if folder >= 0 else os.path.abspath(name)  # noqa: PTH100, PTH118
-
-
-def _wrap_safetensors(called: Callable[..., None]) -> None:
-    """Its Rust writes past Python; when it is the one, half of the file is there."""
-    for name in ("safetensors.numpy", "safetensors.torch"):
-        module: Any = sys.modules.get(name)
-        if module:
-            module.serialize_file = _half_written(module.serialize_file, called)
-
-
-def _half_written(write: Callable[..., None], called: Callable[..., None]) -> Callable[..., None]:
-    def wrapper(tensors: Any, filename: Any, *args: Any, **more: Any) -> None:
-        def half() -> None:
-            write(tensors, filename, *args, **more)
-            os.truncate(filename, os.path.getsize(filename) // 2)  # noqa: PTH202
-            kill_self()
-
-        called("tensors", os.path.abspath(os.fspath(filename)), half)  # noqa: PTH100
-        write(tensors, filename, *args, **more)
-
-    return wrapper

@@ -4,17 +4,16 @@ import os
 
 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}  # no fork survives what its parent did on a GPU
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401  every engine imports it, and with it all of torch.compile
-import safetensors.numpy
-import safetensors.torch  # noqa: F401
 from torch import Tensor
 
 from pipeline import train
 from pipeline.data import MicroBatch
 from pipeline.engine import Engine, end_process
+from pipeline.snapshot import Snapshot
 from pipeline.trainer import Trainer
 from tests.chaos.calls import Watch, watch
 
@@ -34,7 +33,9 @@ def main(
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if what:
-        _count_passes(watch(what))
+        called = watch(what)
+        _count_passes(called)
+        _count_blocks(called)
     end_process((work or train.main)(config))
 
 
@@ -51,3 +52,16 @@ def _count_passes(called: Callable[[str], None]) -> None:
         step(engine, learning_rate)
 
     Trainer.loss, Engine.step = counted_loss, counted_step  # type: ignore[method-assign]
+
+
+def _count_blocks(called: Callable[[str], None]) -> None:
+    """Amid each block of a file of tensors: when it is the one, a part of the file is there."""
+    blocks = Snapshot.blocks
+
+    def halves(snapshot: Snapshot) -> Iterator[bytes | memoryview]:
+        for block in blocks(snapshot):
+            yield block[: len(block) // 2]
+            called("tensors")
+            yield block[len(block) // 2 :]
+
+    Snapshot.blocks = halves  # type: ignore[method-assign]
