@@ -1,14 +1,15 @@
-"""Kill a process at its n-th call that changes a folder on disk.
+"""Kill a process before one of the calls by which it changes a folder on disk.
 
-Counted are: opening a file to write, mkdir, fsync, rename, remove and rmdir, whichever code makes them and in whichever
-thread: Python's audit events tell of them before they happen (of fsync none does, so it is wrapped). Nothing here knows
-how a save works; what a save calls is found by a run that is not killed. A caller may count more of its own.
+Such calls are: opening a file to write, mkdir, fsync, rename, remove and rmdir, whichever code makes them and in
+whichever thread: Python's audit events tell of them before they happen (of fsync none does, so it is wrapped). Nothing
+here knows how a save works; what a save calls is found by a run that is not killed. A caller may tell of more calls.
 """
 
-import itertools
 import os
+import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,43 +17,41 @@ from typing import Any
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _PATHS = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1, "os.rename": 2}  # event → where its first dir_fd stands
+_DRAWN = re.compile(r"\.tmp-[0-9a-f]{8}-")  # a temporary name, another each time
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is counted, and where it ends.
+    """Which calls are written down, and before which one the process is killed.
 
     Args:
-        folder: below which a call counts. log: a file that gets a line a call, `<kind> <path in folder>`.
-        kill_at: the call before which the process is killed: its number, from 0, or a part of its line.
-        once: a file that is made with the kill, and without which there is none: what is started again lives.
+        folder: the calls below it count. log: a file that gets a line a call, `<kind> <path in folder>`.
+        kill_at: a pattern of the whole line; nothing is killed without. number: of the calls that match it, from 0.
+        once: a file that is made with the kill; there is none when it is there: what is started again lives.
     """
 
     folder: Path
     log: Path
-    kill_at: int | str | None = None
+    kill_at: str | None = None
+    number: int = 0
     once: Path | None = None
 
 
-def kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def watch(what: Watch) -> Callable[[str], None]:
-    """Count this process's calls from here on; what is returned counts one more, of a kind of the caller's."""
+    """Note this process's calls from here on; what is returned tells of one more, of a kind of the caller's."""
     root = f"{what.folder.absolute()}/"
     log = os.open(what.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    numbers = itertools.count()
+    matched = Counter[None]()
     armed = what.kill_at is not None and not (what.once and what.once.exists())
 
-    def called(kind: str, path: str) -> None:
+    def called(kind: str, path: str = root) -> None:
         if path.startswith(root):
-            number, line = next(numbers), f"{kind} {path.removeprefix(root)}"
+            line = _DRAWN.sub(".tmp-", f"{kind} {path.removeprefix(root)}")
             os.write(log, f"{line}\n".encode())
-            if armed and (number == what.kill_at if isinstance(what.kill_at, int) else str(what.kill_at) in line):
-                if what.once:
-                    what.once.touch()
-                kill_self()
+            if armed and re.fullmatch(str(what.kill_at), line):
+                matched[None] += 1
+                if matched[None] > what.number:
+                    _kill(what.once)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -70,7 +69,13 @@ def watch(what: Watch) -> Callable[[str], None]:
         real_fsync(descriptor)
 
     os.fsync = fsync
-    return lambda kind: called(kind, root)
+    return called
+
+
+def _kill(once: Path | None) -> None:
+    if once:
+        once.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _path_of(descriptor: int) -> str:
