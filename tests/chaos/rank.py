@@ -48,9 +48,9 @@ def _count_passes(called: Callable[[str], None]) -> None:
         called("forward")
         return loss(trainer, batch)
 
-    def counted_step(engine: Engine, learning_rate: float) -> None:
+    def counted_step(engine: Engine, *args: float) -> None:
         called("update")
-        step(engine, learning_rate)
+        step(engine, *args)
 
     Trainer.loss, Engine.step = counted_loss, counted_step  # type: ignore[method-assign]
 
