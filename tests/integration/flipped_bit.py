@@ -4,8 +4,11 @@ python -m tests.integration.flipped_bit RUN/config.yaml
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from pipeline import train
@@ -29,8 +32,15 @@ def compared(trainer: Trainer) -> str:
     return ""
 
 
+def timeouts() -> list[timedelta]:
+    """Of every process group."""
+    groups = dist.distributed_c10d._world.pg_map
+    return [group._get_backend(torch.device("cpu")).options._timeout for group in groups]
+
+
 def check(trainer: Trainer) -> list[str]:
     """Assert on every rank that one ulp on rank 1 is found in each kind of tensor, and undone is not; the kinds."""
+    assert set(timeouts()) == {timedelta(seconds=trainer.watchdog.longest)}
     assert compared(trainer) == ""
     tensors = replicated(trainer.engine)
     kinds = {name.partition(" of ")[0]: name for name in tensors}
