@@ -16,7 +16,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,10 +65,17 @@ class Saver:
 
     Args:
         every_minutes: `due` from so long after the last save was begun, or this was made; on rank 0.
+        progress: called before every block that is written, in the thread.
     """
 
-    def __init__(self, run: RunFolder, engine: Engine, every_minutes: float | None = None) -> None:
-        self.run, self.engine, self.every_minutes = run, engine, every_minutes
+    def __init__(
+        self,
+        run: RunFolder,
+        engine: Engine,
+        every_minutes: float | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.run, self.engine, self.every_minutes, self.progress = run, engine, every_minutes, progress
         self.rank, self.begun = dist.get_rank(), time.monotonic()
         self.snapshot = Snapshot()
         self.thread = ThreadPoolExecutor(1, "save")
@@ -111,7 +118,7 @@ class Saver:
             fragments = [_share(fragment, self.rank, self.engine.world_size) for fragment in fragments]
         self.snapshot.take(fragments)
         self.save = Save(self.run.checkpoint(step), manifest, published)
-        self.work = self.thread.submit(_write, self.save.temporary / rank_file(self.rank), self.snapshot)
+        self.work = self.thread.submit(_write, self.save.temporary / rank_file(self.rank), self.snapshot, self.progress)
         self.begun = time.monotonic()
 
     def settle(self) -> None:
@@ -147,10 +154,15 @@ def _share(fragment: Fragment, rank: int, world_size: int) -> Fragment:
     return Fragment(fragment.name, begin, {key: value[begin:end] for key, value in fragment.tensors.items()})
 
 
-def _write(path: Path, snapshot: Snapshot) -> Outcome:
+def _write(path: Path, snapshot: Snapshot, progress: Callable[[], None]) -> Outcome:
+    def blocks() -> Iterator[bytes | memoryview]:
+        for block in snapshot.blocks():
+            progress()
+            yield block
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # whichever rank comes first
-        return Outcome(snapshot.size, 0, write_digested(path, snapshot.blocks()))
+        return Outcome(snapshot.size, 0, write_digested(path, blocks()))
     except OSError as error:
         return Outcome(snapshot.size, error.errno or errno.EIO)
 

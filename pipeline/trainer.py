@@ -27,7 +27,7 @@ from pipeline.keyed import derive
 from pipeline.optim import build_optimizer, learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.replicas import compare_replicas
+from pipeline.replicas import ReplicasDiffer, compare_replicas
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.saving import Saver
 from pipeline.shards import Corpus
@@ -82,7 +82,7 @@ class Trainer:
         self.counters = Counters(config, self.geometry, corpus.vocab_size, device, dtype)
         self.watch, self.guard = Stopwatch(self.watchdog.now), Guard(config.guard)
         self.stamp = stamp(config, corpus)
-        self.saver = Saver(self.run, self.engine, config.checkpoint.every_minutes)
+        self.saver = Saver(self.run, self.engine, config.checkpoint.every_minutes, self.watchdog.alive)
         self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
         self.stop_requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -106,6 +106,7 @@ class Trainer:
         Raises:
             RunError: there is none, or it did not help before.
         """
+        self.watchdog.now("load")
         self.finish_save()
         before, every = position.step - position.skipped_in_a_row, self.config.checkpoint.every_steps
         manifest, broken = self.run.newest_sound(before, every)  # where a run goes back to that was never stopped
@@ -180,7 +181,11 @@ class Trainer:
         """Where it is time for it; raises `ReplicasDiffer` on every rank."""
         if self.guard.must_compare(step, save):
             self.watchdog.now("replicas")
-            compare_replicas(self.engine, step)
+            try:
+                compare_replicas(self.engine, step)
+            except ReplicasDiffer:
+                self.finish_save()  # what was saved before was compared before
+                raise
 
     def save(self, position: Position) -> None:
         """Begin a checkpoint; `finish_save` ends it."""
