@@ -51,6 +51,7 @@ bench: install
 	$(BIN)/python -m benchmarks.big_batch
 	$(BIN)/python -m benchmarks.optimizer
 	$(BIN)/python -m benchmarks.seek
+	$(BIN)/python -m benchmarks.restart
 	$(BIN)/python -m benchmarks.cleaning
 	$(BIN)/python -m benchmarks.encoding
 	$(BIN)/python -m benchmarks.filters

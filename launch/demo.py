@@ -5,11 +5,9 @@ half-way on purpose and submitted again. A second run finds everything done.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from rich.table import Table
 
 from launch.demo_genre import write_sets
 from launch.demo_text import ATTRIBUTION, fetch
-from launch.local import devices
 from pipeline.configfile import load_config
 from pipeline.errors import Stopped
 from pipeline.files import read_json
@@ -29,27 +26,13 @@ PRETRAIN = Path("configs/pretrain/demo.yaml")
 console = Console(highlight=False)
 
 
-def kilobatch(*arguments: str, accepted: tuple[int, ...] = (0,), environment: Mapping[str, str] | None = None) -> int:
+def kilobatch(*arguments: str, accepted: tuple[int, ...] = (0,)) -> int:
     """Print and run one command; the demo ends with its exit code unless that is accepted."""
-    changed = environment or {}
-    words = [*(f"{name}={value}" for name, value in changed.items()), "kilobatch", *arguments]
-    console.print(f"\n[bold]$ {' '.join(words)}[/bold]")
-    command = [sys.executable, "-m", "launch.cli", *arguments]
-    code = subprocess.run(command, env={**os.environ, **changed}).returncode
+    console.print(f"\n[bold]$ {' '.join(['kilobatch', *arguments])}[/bold]")
+    code = subprocess.run([sys.executable, "-m", "launch.cli", *arguments]).returncode
     if code not in accepted:
         sys.exit(code)
     return code
-
-
-def gpus_to_use(config: PretrainConfig) -> dict[str, str]:
-    """CUDA_VISIBLE_DEVICES, where there are more GPUs than the demo's small batch can be divided among."""
-    count, device = devices(config)
-    if device == "CPU":
-        return {}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
-    micro_batches = config.batch.train_batch_size // config.batch.train_micro_batch_size_per_gpu
-    usable = next(number for number in range(count, 0, -1) if micro_batches % number == 0)
-    return {} if usable == count else {"CUDA_VISIBLE_DEVICES": ",".join(visible[:usable])}
 
 
 def metrics(event: str) -> list[dict[str, Any]]:
@@ -99,12 +82,12 @@ def main() -> None:
     kilobatch("preprocess", "configs/corpus/demo.yaml")
     kilobatch("corpus", "verify", "demo/corpus")
     config = load_config(PretrainConfig, PRETRAIN)
-    half, gpus = config.schedule.total_steps // 2, gpus_to_use(config)
+    half = config.schedule.total_steps // 2
     stop, command = f"stop_at_step={half}", ("pretrain", str(PRETRAIN))
-    code = kilobatch(*command, stop, accepted=(0, Stopped.exit_code), environment=gpus)
+    code = kilobatch(*command, stop, accepted=(0, Stopped.exit_code))
     if code == Stopped.exit_code:
         console.print(f"exit code {code}: stopped after a checkpoint; the same command goes on from there")
-        kilobatch(*command, environment=gpus)
+        kilobatch(*command)
     kilobatch("export", "demo/run", "demo/model")
     write_sets(DEMO / "raw" / "plays", DEMO / "genre")
     kilobatch("finetune", "configs/finetune/demo.yaml")

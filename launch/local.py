@@ -1,61 +1,74 @@
 """`kilobatch pretrain`: one process a GPU (or `cpu_ranks` where there is none), by the DeepSpeed launcher."""
 
+import base64
 import fcntl
+import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from launch import plan
+from launch.attempt import Start
+from launch.supervise import Run, previous_world_size, supervise
 from pipeline.configfile import dump_config
 from pipeline.errors import InputError, RunError, Stopped
 from pipeline.files import write_bytes
-from pipeline.pretrain_config import PretrainConfig
+from pipeline.pretrain_config import PretrainConfig, RestartsConfig
 from pipeline.run_folder import RunFolder, check_provenance, identity
 from pipeline.shards import Corpus
 
-MODULES = TRAIN, PROFILE = "pipeline.train", "pipeline.profile"
+TRAIN, PROFILE = "pipeline.train", "pipeline.profile"
 QUIET = {"KINETO_LOG_LEVEL": "99"}  # the profiler's own log
-STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself kills ranks with
-KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
-KILLED_BY_STOP = 256 - STOP  # how the launcher says that a rank was, before it could hear
 
 
-def devices(config: PretrainConfig) -> tuple[int, str]:
-    """Processes to start on this machine, and on what."""
-    gpus = 0
-    if Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists():  # else the seconds of importing torch are saved
-        import torch
+@dataclass(frozen=True)
+class Devices:
+    """What ranks can be started on: `names` as the launcher and CUDA_VISIBLE_DEVICES have them."""
 
-        gpus = torch.cuda.device_count()
-    return (gpus, "GPU") if gpus else (config.cpu_ranks, "CPU")
+    names: list[str]
+    kind: str  # GPU or CPU
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def devices(config: PretrainConfig) -> Devices:
+    """The devices of this machine now."""
+    gpus = _gpus() if Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists() else 0
+    if not gpus:
+        return Devices([str(number) for number in range(config.cpu_ranks)], "CPU")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    return Devices(visible.split(",")[:gpus], "GPU")
+
+
+def _gpus() -> int:
+    """Counted by a process of its own: one that has looked once may not see that a device has gone."""
+    script = "import torch; print(torch.cuda.device_count())"
+    counted = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=300, check=True)
+    return int(counted.stdout)
+
+
+def fitting(config: PretrainConfig, available: int) -> int:
+    """The world size: the largest number up to that of the devices which divides the batch; all, if none does."""
+    batch, micro = config.batch.train_batch_size, config.batch.train_micro_batch_size_per_gpu
+    return next((size for size in range(available, 0, -1) if batch % (micro * size) == 0), available)
 
 
 def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = False) -> int:
     """Check everything that can be checked, then train, or profile some steps; the exit code of the run.
 
     Raises:
-        InputError, DigestError, Stopped: before any process is started.
+        InputError, DigestError, Stopped: before any process is started; all that `supervise` raises.
     """
-    world_size, device = devices(config)
+    found = devices(config)
+    world_size = fitting(config, len(found.names))
     corpus, _ = plan.check(config, world_size)
     run = RunFolder(config.output)
     done = _done(run, config, corpus)
     if dry_run:
-        plan.show(config, world_size, device)
+        plan.show(config, world_size, found.kind)
         return 0
     if done >= config.schedule.total_steps:
         print(f"{run.checkpoint(done)}: all {done} steps are done; nothing to do")
@@ -63,10 +76,64 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
     if config.stop_at_step is not None and done >= config.stop_at_step and not profile:
         raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
     with locked(run) as lock:
-        resolved = run.path / "profile" / "config.yaml" if profile else run.config  # the run's own is not a profile's
-        write_bytes(resolved, dump_config(config).encode())
-        command = _command(PROFILE if profile else TRAIN, resolved, world_size, device)
-        return supervise(command, {**QUIET, **os.environ, **_environment(world_size, device)}, lock)
+        return supervise(_profile(config, run, found) if profile else _train(config, run, found), lock)
+
+
+def _train(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:
+    """Every restart is on the devices that are there then."""
+
+    def make(made: int) -> Start:
+        now = devices(config) if made else found
+        if now.kind != found.kind:
+            raise RunError(f"no {found.kind} is found any more; run it again to go on where there is one")
+        again = {"resume": "auto"} if made and config.resume == "never" else {}
+        write_bytes(run.config, dump_config(config.model_copy(update=again)).encode())
+        return _start(TRAIN, run.config, config, now, previous_world_size(run.log))
+
+    return Run(run.log, make, lambda: max(run.steps(), default=0), config.restarts)
+
+
+def _profile(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:
+    """Nothing is restarted, and nothing written but below one folder: the run's own settings are not a profile's."""
+    resolved = run.path / "profile" / "config.yaml"
+    write_bytes(resolved, dump_config(config).encode())
+    start = _start(PROFILE, resolved, config, found, None)
+    return Run(resolved.parent / "log", lambda made: start, lambda: 0, RestartsConfig(max_restarts=0))
+
+
+def _start(module: str, resolved: Path, config: PretrainConfig, found: Devices, previous: int | None) -> Start:
+    """The launcher's command on this machine. `previous`: the world size of the start before."""
+    size = fitting(config, len(found.names))
+    said = [f"{size} of {len(found.names)} {found.kind}s, the most that divide the batch"] * (size < len(found.names))
+    said += [f"{size} rank(s) where the start before had {previous}"] * (previous not in (None, size))
+    if said:
+        said.append(str(plan.geometry_of(config, size)))
+    environment = {**QUIET, **os.environ, **_environment(size, found.kind)}
+    return Start(_command(module, resolved, found.names[:size]), environment, size, ": ".join(said))
+
+
+def _command(module: str, config: Path, names: list[str]) -> list[str]:
+    """Of DeepSpeed's launcher for one machine, which its `deepspeed` command starts: seconds sooner without that."""
+    machine = base64.urlsafe_b64encode(json.dumps({"localhost": names}).encode()).decode()
+    return [
+        sys.executable, "-u", "-m", "deepspeed.launcher.launch", f"--world_info={machine}",
+        "--master_addr=127.0.0.1", f"--master_port={free_port()}", "--no_local_rank", "--log_level=critical",
+        "--module", "pipeline.rank", module, str(config),
+    ]  # fmt: skip
+
+
+def _environment(world_size: int, kind: str) -> dict[str, str]:
+    """What the ranks need: on CPUs, a fair share of the cores each."""
+    if kind == "GPU":
+        return {}
+    cores = len(os.sched_getaffinity(0))
+    return {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, cores // world_size))}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
@@ -99,64 +166,3 @@ def locked(run: RunFolder) -> Iterator[int]:
         raise InputError(f"{run.path}: another run is training here; wait for it, or give another output") from None
     finally:
         os.close(descriptor)
-
-
-def _command(module: str, config: Path, world_size: int, device: str) -> list[str]:
-    # Given a number of devices the launcher would forget CUDA_VISIBLE_DEVICES; on CPUs it would count NUMA nodes.
-    chosen = device == "GPU" and "CUDA_VISIBLE_DEVICES" in os.environ
-    return [
-        str(Path(sys.executable).with_name("deepspeed")),
-        *([] if chosen else ["--num_accelerators", str(world_size)]),
-        "--hostfile", os.devnull,  # else one in DeepSpeed's default place would make this a run on many machines
-        "--master_port", str(_free_port()),
-        "--no_local_rank", "--log_level", "critical", "--module", module, str(config),
-    ]  # fmt: skip
-
-
-def _environment(world_size: int, device: str) -> dict[str, str]:
-    """What the ranks need: on CPUs, a fair share of the cores each."""
-    if device == "GPU":
-        return {}
-    cores = len(os.sched_getaffinity(0))
-    return {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, cores // world_size))}
-
-
-def supervise(command: list[str], environment: dict[str, str], lock: int) -> int:
-    """Run the launcher; hand a stop signal to the ranks alone, so that they save before they end.
-
-    The launcher itself would kill them after the first one exits, so it is never signalled. The signal is repeated,
-    since a rank that is still starting cannot hear it.
-
-    Raises:
-        Stopped: asked to stop before the ranks had begun. RunError: a rank was killed.
-    """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, lambda *_: stop.set())
-    launcher = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[lock])
-    while True:
-        try:
-            code = launcher.wait(timeout=0.5)
-            break
-        except subprocess.TimeoutExpired:
-            if stop.is_set():
-                _signal_ranks(launcher.pid)
-    if stop.is_set() and code == KILLED_BY_STOP:
-        raise Stopped("stopped before the first step of this start; run it again to go on")
-    if code > KILLED:
-        killed = f"signal {256 - code} ({signal.strsignal(256 - code)})"
-        raise RunError(f"a rank was killed by {killed}; run it again to go on from the last checkpoint")
-    return code
-
-
-def _signal_ranks(launcher: int) -> None:
-    with suppress(psutil.Error):  # processes end while they are looked at
-        for process in psutil.Process(launcher).children(recursive=True):
-            with suppress(psutil.Error):
-                if _is_rank(process) and not _is_rank(process.parent()):  # a rank's loader workers look like it
-                    process.send_signal(STOP)
-
-
-def _is_rank(process: psutil.Process | None) -> bool:
-    """Whether the launcher started this process as `python -u -m pipeline.train …`."""
-    return process is not None and process.cmdline()[1:4] in [["-u", "-m", module] for module in MODULES]

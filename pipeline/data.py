@@ -4,6 +4,7 @@
 """
 
 import itertools
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline import leash
 from pipeline.batch import BatchGeometry
 from pipeline.keyed import derive
 from pipeline.masking import Ids, Masker
@@ -230,7 +232,15 @@ def _read_ahead(dataset: Dataset[T], indices: Iterable[Any], workers: int, pin: 
         collate_fn=_same,
         prefetch_factor=2 if workers else None,
         pin_memory=pin,
+        worker_init_fn=_follow_the_rank if workers else None,
     )
+
+
+def _follow_the_rank(worker: int) -> None:
+    """A worker ends with its rank alone: a stop signal that everything gets is the rank's to answer."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    leash.hold()
 
 
 def _same(item: T) -> T:

@@ -7,13 +7,12 @@ token by its neighbours' number. `backward` takes both out, so that what is appl
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -176,10 +175,3 @@ class Engine:
         for state in self.optimizer.state.values():
             state["step"].fill_(updates)
         give_to_model(self.deepspeed.optimizer)
-
-
-def end_process(code: int) -> NoReturn:
-    """Leave at once, with everything said: at stage 3 the interpreter's own exit aborts in one of a few runs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -4,13 +4,18 @@ Anything else that is raised is a defect of ours and keeps its traceback (exit c
 """
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A one-line message for a person; `exit_code` is what the command returns."""
+    """A one-line message for a person; `exit_code` is what the command returns.
+
+    `restart`: whether the same run may do better from its last checkpoint.
+    """
 
     exit_code = 1
+    restart = False
 
 
 class InputError(UserError):
@@ -32,7 +37,23 @@ class Stopped(UserError):
 
 
 class RunError(UserError):
-    """A run cannot go on though its input is right: it diverged, the disk is full, a process was killed."""
+    """A run cannot go on though its input is right: the disk is full, a process was killed."""
+
+    restart = True
+
+
+class Diverged(RunError):
+    """The weights are of no use any more, and would be again."""
+
+    restart = False
+
+
+class LeftAtOnce(UserError):
+    """A second stop signal: nothing was waited for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"left at once on a second {signal.Signals(number).name}; run it again to go on")
+        self.exit_code = 128 + number
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.configfile import Config, Positive
-from pipeline.errors import RunError
+from pipeline.errors import Diverged
 from pipeline.position import Position
 
 ADVICE = "lower optimizer.learning_rate, or set optimizer.max_grad_norm"
@@ -58,18 +58,18 @@ class Guard:
         """Called before going back to the checkpoint of step `target` (None: there is none).
 
         Raises:
-            RunError: there is none, or going back to it did not help.
+            Diverged: there is none, or going back to it did not help.
         """
         broken = f"step {position.step}: {reason}, {position.skipped_in_a_row} steps in a row"
         if target is None:
-            raise RunError(
+            raise Diverged(
                 f"{broken}, and no checkpoint is from before them: the run has diverged and nothing was saved of it;"
                 f" {ADVICE}"
             )
         self.times = self.times + 1 if target == self.rolled_back_to else 1
         self.rolled_back_to = target
         if self.times > self.config.rollbacks_to_one_checkpoint:
-            raise RunError(
+            raise Diverged(
                 f"{broken}, again after {self.times - 1} roll-back(s) to step {target}: the run has diverged and"
                 f" nothing was saved of it; {ADVICE}"
             )

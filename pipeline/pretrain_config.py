@@ -62,6 +62,14 @@ class CheckpointConfig(Config):
         return self
 
 
+class RestartsConfig(Config):
+    """A run that fails goes on from its newest checkpoint by itself."""
+
+    max_restarts: Annotated[int, Field(ge=0)] = 100  # of one command
+    first_wait_seconds: Annotated[float, Field(ge=0)] = 5.0  # before a restart; twice as long before each next one …
+    longest_wait_seconds: Annotated[float, Field(ge=0)] = 300.0  # … up to this, and as at first behind a new checkpoint
+
+
 class PretrainConfig(Config):
     """One pretraining run."""
 
@@ -78,6 +86,7 @@ class PretrainConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     guard: GuardConfig = GuardConfig()
     watchdog: WatchdogConfig = WatchdogConfig()
+    restarts: RestartsConfig = RestartsConfig()
     resume: Literal["auto", "must", "never"] = "auto"
     stop_at_step: Positive | None = None  # save, exit 75, and go on when submitted again
     compile: bool = False  # the layers, by torch.compile: faster on GPUs, slower on CPUs

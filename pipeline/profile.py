@@ -4,7 +4,6 @@ A few steps are taken from where the run stands and thrown away: no checkpoint i
 writes RUN/profile/trace.json (for chrome://tracing or ui.perfetto.dev) and the tables that it prints.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, record_function, schedule
 
-from pipeline.engine import end_process
+from pipeline import train
 from pipeline.files import write_bytes
-from pipeline.train import main
 from pipeline.trainer import Trainer
 
 WARM_UP, STEPS, OPERATORS = 2, 3, 12
@@ -91,5 +89,6 @@ def _operators(events: dict[str, Any], on_gpu: bool) -> Table:
     return table
 
 
-if __name__ == "__main__":
-    end_process(main(Path(sys.argv[1]), profile))
+def main(config_path: Path) -> int:
+    """One rank; returns its exit code."""
+    return train.main(config_path, profile)

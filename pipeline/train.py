@@ -10,9 +10,7 @@ has to be restored to go on.
 """
 
 import math
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,14 +18,16 @@ import torch.distributed as dist
 
 from pipeline.configfile import load_config
 from pipeline.deepspeed_json import described
-from pipeline.engine import bound_collectives, end_process, start_processes
-from pipeline.errors import RunError, Stopped, UserError
+from pipeline.engine import bound_collectives, start_processes
+from pipeline.errors import Diverged, Stopped
 from pipeline.files import remove_unfinished
 from pipeline.guard import ADVICE
 from pipeline.metrics import Metrics
 from pipeline.optim import learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process, failed, run
+from pipeline.rank_log import note, note_once
 from pipeline.run_folder import RunFolder
 from pipeline.trainer import Trainer
 from pipeline.watchdog import Watchdog
@@ -37,9 +37,10 @@ def train(trainer: Trainer) -> None:
     """Train to `schedule.total_steps`, or until a stop: a checkpoint is then saved first.
 
     Raises:
-        Stopped: on a signal, or at `stop_at_step`. RunError: it diverged, or a checkpoint could not be written.
+        Stopped: on a signal, or at `stop_at_step`. Diverged. RunError: a checkpoint could not be written.
     """
     position, last = trainer.resume(), trainer.config.schedule.total_steps
+    note("loaded")
     run = trainer.run if trainer.rank == 0 else None
     if run:
         run.set_aside_after(position.step)
@@ -61,7 +62,9 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
     config, last = trainer.config, trainer.config.schedule.total_steps
     trainer.watch.restart()
     for step in trainer.watch.waiting(trainer.steps(position, last)):
+        note_once("first data")
         result = trainer.train_step(step)
+        note_once("first step")
         position = position.after(skipped=result.unsound is not None)
         done = position.step
         skipped_steps = done - trainer.engine.updates
@@ -104,7 +107,7 @@ def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
     """Score the held-out samples after so many steps.
 
     Raises:
-        RunError: a score is no finite number: the weights have diverged, and must not be saved.
+        Diverged: a score is no finite number: the weights have diverged, and must not be saved.
     """
     scores = trainer.held_out.scores(
         trainer.engine.model,
@@ -116,7 +119,7 @@ def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
     for name, value in (("held-out loss", scores.loss), ("pseudo-perplexity", scores.pseudo_perplexity or 0)):
         if not math.isfinite(value):
             trainer.finish_save()  # what was saved before is sound
-            raise RunError(
+            raise Diverged(
                 f"step {done}: the {name} is {value}: the run has diverged and nothing was saved of it; {ADVICE}"
             )
     metrics.evaluation(done, scores.loss, scores.pseudo_perplexity)
@@ -124,24 +127,26 @@ def evaluate(trainer: Trainer, metrics: Metrics, done: int) -> None:
 
 def main(config_path: Path, work: Callable[[Trainer], None] = train) -> int:
     """One rank; returns its exit code."""
-    device = start_processes()
     try:
+        device = start_processes()
+        note("joined")
         config = load_config(PretrainConfig, config_path)
         with Watchdog(
             config.watchdog, RunFolder(config.output).log, dist.get_rank(), dist.get_world_size()
         ) as watchdog:
             bound_collectives(watchdog.longest)
-            work(Trainer(config, device, watchdog))
-    except (UserError, OSError) as error:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asked again
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's
-        if dist.get_rank() != 0:
-            time.sleep(60)  # the launcher kills all ranks once one ends: rank 0 meets the same error and speaks for all
-        print(f"kilobatch: {error}", file=sys.stderr, flush=True)
-        return error.exit_code if isinstance(error, UserError) else RunError.exit_code
+            trainer = Trainer(config, device, watchdog)
+            note("built")
+            work(trainer)
+    except Stopped as stopped:
+        dist.barrier()  # the launcher ends all ranks once one has ended: none leaves before all have saved
+        return failed(stopped)
+    except Exception as error:
+        return failed(error)
     dist.destroy_process_group()
+    note("end", code=0)
     return 0
 
 
 if __name__ == "__main__":
-    end_process(main(Path(sys.argv[1])))
+    end_process(run("pipeline.train", Path(sys.argv[1])))

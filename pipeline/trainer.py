@@ -19,7 +19,7 @@ from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.engine import Engine, bound_collectives
-from pipeline.errors import UserError
+from pipeline.errors import LeftAtOnce, UserError
 from pipeline.evaluate import HeldOut
 from pipeline.guard import Guard, unsound
 from pipeline.initial import initial_model, load_start
@@ -27,6 +27,8 @@ from pipeline.keyed import derive
 from pipeline.optim import build_optimizer, learning_rate
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process
+from pipeline.rank_log import note_failure
 from pipeline.replicas import ReplicasDiffer, compare_replicas
 from pipeline.run_folder import RunFolder, check_provenance, stamp
 from pipeline.saving import Saver
@@ -85,10 +87,13 @@ class Trainer:
         self.saver = Saver(self.run, self.engine, config.checkpoint.every_minutes, self.watchdog.alive)
         self.part: Callable[[str], AbstractContextManager[None]] = record_function  # names a part of a step
         self.stop_requested = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
 
     def _request_stop(self, number: int, frame: object) -> None:
+        """A first signal ends the run behind the step that is being made; a second one ends it at once."""
+        if self.stop_requested:
+            end_process(note_failure(LeftAtOnce(number)))
         self.stop_requested = True
 
     def resume(self) -> Position:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from preprocess.leash import leashed
+from pipeline.leash import leashed
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it would tell of every connection that ends, here and in workers
 logging.disable(logging.WARNING)  # while it is imported, Beam warns of Google clients, which are not used

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pipeline import peak, train
 from pipeline.data import MicroBatch
-from pipeline.engine import Engine, end_process
+from pipeline.engine import Engine
+from pipeline.rank import end_process
 from pipeline.snapshot import Snapshot
 from pipeline.trainer import Trainer
 from tests.chaos.calls import Watch, watch

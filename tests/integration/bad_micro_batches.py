@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline import train
 from pipeline.data import MicroBatch
-from pipeline.engine import end_process
+from pipeline.rank import end_process
 
 BAD: set[int] = set()  # global indices
 

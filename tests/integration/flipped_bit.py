@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline import train
 from pipeline.data import Step
-from pipeline.engine import end_process
+from pipeline.rank import end_process
 from pipeline.replicas import INTEGERS, ReplicasDiffer, compare_replicas, replicated
 from pipeline.trainer import StepDone, Trainer
 

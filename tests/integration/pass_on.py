@@ -12,9 +12,10 @@ from pathlib import Path
 from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.data import steps
-from pipeline.engine import end_process, start_processes
+from pipeline.engine import start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process
 from pipeline.run_folder import RunFolder, verify_checkpoint
 from pipeline.saving import Saver
 from pipeline.trainer import Trainer

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from pipeline.configfile import load_config
-from pipeline.engine import end_process, start_processes
+from pipeline.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process
 from pipeline.train import train
 from pipeline.trainer import Trainer
 

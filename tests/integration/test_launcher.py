@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.evaluate_saved import evaluate
 from pipeline.files import MANIFEST, describe_files, read_json, seal, write_json
+from pipeline.rank_log import read_events
 from pipeline.run_folder import RunFolder
 from tests.conftest import flip_byte
 from tests.text import text_corpus
@@ -127,28 +128,24 @@ def test_a_signal_while_the_ranks_start_is_heard(folder: Path, seconds: float) -
 
 
 def test_a_killed_rank_is_told(folder: Path) -> None:
-    command = [*COMMAND, "pretrain", str(folder / "pretrain.yaml"), f"output={folder / 'killed'}"]
+    settings = [f"output={folder / 'killed'}", "restarts.max_restarts=0"]
+    command = [*COMMAND, "pretrain", str(folder / "pretrain.yaml"), *settings]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    ranks: list[psutil.Process] = []
-    while len(ranks) < 2:
+    while 1 not in (events := read_events(folder / "killed" / "log", 1)):
         assert time.monotonic() < deadline
-        ranks = [
-            process for process in processes_of(folder) if process.cmdline()[1:4] == ["-u", "-m", "pipeline.train"]
-        ]
         time.sleep(0.05)
-    ranks[1].kill()
+    os.kill(events[1][0]["pid"], signal.SIGKILL)
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert errors.splitlines()[-1] == (
-        "kilobatch: a rank was killed by signal 9 (Killed); run it again to go on from the last checkpoint"
-    )
+    killed = "kilobatch: rank 1 was killed by signal 9 (Killed); run it again to go on from step 0"
+    assert errors.splitlines()[-1] == killed
     assert not processes_of(folder)
 
 
 def test_a_full_disk_leaves_the_checkpoints_before_it(folder: Path) -> None:
     """No file may grow beyond a limit that the checkpoint's tensors exceed: every write behind it fails."""
-    settings = [f"output={folder / 'full'}", "stop_at_step=2"]
+    settings = [f"output={folder / 'full'}", "stop_at_step=2", "restarts.max_restarts=0"]
     limited = subprocess.run(
         ["prlimit", "--fsize=20000", *COMMAND, "pretrain", str(folder / "pretrain.yaml"), *settings],
         capture_output=True,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pipeline.configfile import load_config
 from pipeline.data import steps
-from pipeline.engine import end_process, start_processes
+from pipeline.engine import start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process
 from pipeline.trainer import Trainer
 
 if __name__ == "__main__":

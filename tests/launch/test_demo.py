@@ -9,13 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from rich.console import Console
 
 from launch import demo, demo_genre, demo_text
-from pipeline.configfile import load_config
 from pipeline.files import file_sha256, write_json
-from pipeline.pretrain_config import PretrainConfig
 
 PLAY = """# A Tale of Oaks
 
@@ -182,28 +179,6 @@ def test_training_is_stopped_and_resumed_unless_it_is_done(
     assert [command[0] for command in commands] == [
         "preprocess", "corpus", *["pretrain"] * trainings, "export", "finetune",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("gpus", "visible", "chosen"),
-    [
-        (1, None, {}),
-        (4, None, {}),
-        (3, None, {"CUDA_VISIBLE_DEVICES": "0,1"}),
-        (8, None, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}),
-        (3, "5,6,7", {"CUDA_VISIBLE_DEVICES": "5,6"}),
-    ],
-)
-def test_more_gpus_than_divide_the_batch_are_left_out(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, chosen: dict[str, str]
-) -> None:
-    config = load_config(PretrainConfig, demo.PRETRAIN)
-    assert demo.gpus_to_use(config) == {} or torch.cuda.is_available()
-    monkeypatch.setattr(demo, "devices", lambda config: (gpus, "GPU"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv(
-        "CUDA_VISIBLE_DEVICES", raising=False
-    )
-    assert demo.gpus_to_use(config) == chosen
 
 
 def test_the_table_is_read_from_the_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,260 @@
+"""One start of a run: its processes, until nothing of them is left, and why it ended."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from launch.signals import Signals
+from pipeline import rank_log
+from pipeline.errors import DigestError, InputError, LeftAtOnce, RunError, Stopped
+from pipeline.leash import leashed
+
+STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself ends ranks with
+KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
+ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)  # what ends a rank that cannot hear it yet
+LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one has failed
+DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here
+LOOK_SECONDS = 0.25
+END_SECONDS = 60.0  # a killed process that is not gone by then hangs in the kernel
+FINAL = (InputError.exit_code, DigestError.exit_code, Stopped.exit_code)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a start is made of.
+
+    Args:
+        command: the launcher; the first word is a path. environment: of it, whole.
+        world_size: ranks. said: a line about them, if there is something to say.
+        reach: sends a signal to a rank on another host (host, pid, signal), where there are any.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    world_size: int
+    said: str = ""
+    reach: Callable[[str, int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a start ended: `code` is that of the first failure, or 0; `restart`: whether another start may help."""
+
+    code: int
+    reason: str = ""
+    restart: bool = False
+    users: bool = True  # the reason is all there is to say: no log has more
+
+
+@dataclass
+class Death:
+    """A rank whose process has ended, as seen from here."""
+
+    time: float
+    status: int | None  # as `waitpid` has it; None where the launcher was quicker to ask
+
+
+@dataclass
+class Rank:
+    """A process that has told that it is one."""
+
+    host: str
+    pid: int
+    watch: int | None  # a descriptor that is readable once it has ended; None where it cannot be seen
+    asked: bool = False  # to stop
+    death: Death | None = None
+
+
+@dataclass
+class Attempt:
+    """Runs a start. `number` is among all starts of the run; `lock` a descriptor that the launcher keeps open."""
+
+    start: Start
+    number: int
+    log: Path
+    signals: Signals
+    lock: int
+    ranks: dict[int, Rank] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)  # process ids
+
+    def run(self) -> Outcome:
+        """Start, wait, and leave nothing.
+
+        Raises:
+            LeftAtOnce: on a second signal. RunError: a process cannot be killed.
+        """
+        environment = {**self.start.environment, **rank_log.environment(self.log, self.number)}
+        self.launcher = subprocess.Popen(
+            leashed(self.start.command), env=environment, start_new_session=True, pass_fds=[self.lock]
+        )
+        try:
+            while self.launcher.poll() is None and not self._must_end():
+                self._wait()
+                self._find_ranks()
+                self._find_deaths()
+                if self.signals.heard:
+                    self._ask_to_stop()
+        finally:
+            self._end_all()
+        self._find_ranks()
+        if len(self.signals.heard) > 1:
+            raise LeftAtOnce(self.signals.heard[1])
+        return self._outcome(self.launcher.returncode)
+
+    def _must_end(self) -> bool:
+        """Whether the processes are to be killed: nothing was begun, a second signal, or what a failed rank left."""
+        if self.signals.heard and (len(self.signals.heard) > 1 or not self.ranks):
+            return True
+        failed = [rank.death.time for rank in self.ranks.values() if rank.death and rank.death.status != 0]
+        return bool(failed) and time.time() > min(failed) + LINGER_SECONDS
+
+    def _wait(self) -> None:
+        """Until a rank ends, a signal comes, or some time has passed."""
+        watches = [rank.watch for rank in self.ranks.values() if rank.watch is not None and not rank.death]
+        poll = select.poll()
+        for descriptor in [*watches, *([] if self.signals.heard else [self.signals.reader])]:
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(1000 * LOOK_SECONDS)
+
+    def _find_ranks(self) -> None:
+        """Those that have told of themselves since."""
+        if len(self.ranks) == self.start.world_size:
+            return
+        for number, events in rank_log.read_events(self.log, self.number).items():
+            if number not in self.ranks:
+                host, pid = events[0]["host"], events[0]["pid"]
+                self.ranks[number] = Rank(host, pid, self._watch(pid) if host == socket.gethostname() else None)
+
+    def _watch(self, pid: int) -> int | None:
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == self.launcher.pid:
+                return os.pidfd_open(pid)
+        return None
+
+    def _find_deaths(self) -> None:
+        for rank in self.ranks.values():
+            if rank.watch is not None and not rank.death and select.select([rank.watch], [], [], 0)[0]:
+                rank.death = Death(time.time(), _status(rank.pid))
+
+    def _ask_to_stop(self) -> None:
+        """Each rank once: a second signal would end it without a checkpoint."""
+        for rank in self.ranks.values():
+            if not rank.asked:
+                rank.asked = True
+                self._signal(rank, STOP)
+
+    def _signal(self, rank: Rank, number: int) -> None:
+        if rank.host != socket.gethostname():
+            if self.start.reach:
+                self.start.reach(rank.host, rank.pid, number)
+        elif rank.watch is not None and not rank.death:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(rank.watch, number)
+
+    def _end_all(self) -> None:
+        """Kill what is left, also what is stopped or ignores signals, and wait until it is gone."""
+        deadline = time.monotonic() + END_SECONDS
+        for rank in self.ranks.values():
+            if rank.host != socket.gethostname():
+                self._signal(rank, signal.SIGKILL)
+        while left := [pid for pid in self._members() if self.launcher.poll() is None or pid != self.launcher.pid]:
+            if time.monotonic() > deadline:
+                raise RunError(f"process {left[0]} was killed and does not end; see to it before you go on")
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        self.launcher.wait()
+        for rank in self.ranks.values():
+            if rank.watch is not None:
+                os.close(rank.watch)
+        for pid in self.seen:  # what torch shares with loader workers, where both died between making and unlinking it
+            for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
+                path.unlink(missing_ok=True)
+
+    def _members(self) -> list[int]:
+        """The live processes of the launcher's session: it, the ranks, and their loader workers."""
+        found = []
+        for pid in psutil.pids():
+            with suppress(ProcessLookupError, psutil.Error):
+                if os.getsid(pid) == self.launcher.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    found.append(pid)
+        self.seen.update(found)
+        return found
+
+    def _outcome(self, code: int) -> Outcome:
+        events = rank_log.read_events(self.log, self.number)
+        ends = {rank: of_rank[-1] for rank, of_rank in events.items() if of_rank[-1]["event"] == "end"}
+        if code == 0 and sum(end["code"] == 0 for end in ends.values()) == self.start.world_size:
+            return Outcome(0)
+        failures = [(end["time"], _told(self.log, rank, end)) for rank, end in ends.items() if end["code"]]
+        for number, rank in self.ranks.items():
+            if rank.death and number not in ends and (status := _status_of(rank.death, code, bool(failures))):
+                failures.append((rank.death.time - DEATH_SECONDS, _died(number, status)))
+        if failures:
+            return min(failures, key=lambda failure: failure[0])[1]
+        if self.signals.heard:
+            return _stopped()
+        if code > KILLED:
+            return _killed("a rank", 256 - code)
+        return Outcome(code or RunError.exit_code, f"the launcher ended with exit code {code}", code not in FINAL)
+
+
+def _status(pid: int) -> int | None:
+    """How a process ended, while its parent has not asked yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return int(fields[-1]) if state == "Z" else None
+
+
+def _status_of(death: Death, launcher: int, others: bool) -> int:
+    """The exit code of a rank that could not tell, −signal if it was one, or 0 if it did not fail by itself.
+
+    The launcher's own code is that of the first rank that it saw fail. It ends the others, so that a rank which was
+    asked to end is the first only where that code says so; and so it is with one that the launcher was quicker to see.
+    """
+    by_signal = launcher - 256 if launcher > KILLED else 0
+    if death.status is None:
+        return by_signal or (0 if others else launcher)
+    code = os.waitstatus_to_exitcode(death.status)
+    return 0 if -code in ASKED and code != by_signal else code
+
+
+def _told(log: Path, number: int, end: rank_log.Event) -> Outcome:
+    message = " ".join(end["message"].split())
+    if not end["users"]:
+        message = f"rank {number}: {end['type']}: {message[:500]}; its traceback is in {rank_log.log_of(log, number)}"
+    return Outcome(end["code"], message, end["restart"], end["users"])
+
+
+def _died(number: int, code: int) -> Outcome:
+    if code < 0:
+        return _killed(f"rank {number}", -code)
+    return Outcome(code, f"rank {number} ended with exit code {code}", code not in FINAL, users=False)
+
+
+def _killed(who: str, number: int) -> Outcome:
+    if number in ASKED:
+        return _stopped()
+    return Outcome(
+        RunError.exit_code,
+        f"{who} was killed by signal {number} ({signal.strsignal(number)})",
+        restart=True,
+        users=False,
+    )
+
+
+def _stopped() -> Outcome:
+    return Outcome(Stopped.exit_code, "stopped before the first step of this start; run it again to go on")

@@ -1,0 +1,151 @@
+"""What a rank leaves in RUN/log/, for people and for whoever supervises it.
+
+rank-00000.log has its stderr, and of ranks other than 0 its stdout; rank-00000.jsonl has an event a line: when it
+began, what it reached, how it ended. A rank that nobody supervises leaves nothing and speaks as any process does.
+"""
+
+import faulthandler
+import io
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.errors import RunError, UserError
+
+FOLDER, START, SUPERVISOR = "KILOBATCH_LOG", "KILOBATCH_START", "KILOBATCH_SUPERVISOR"  # the environment of a rank
+HEADER = "=== start "
+ROTATE_BYTES = 16 << 20  # a start begins a new file behind so many; the one before stays as rank-00000.log.1
+Event = dict[str, Any]
+_noted: set[str] = set()
+
+
+def environment(folder: Path, start: int) -> dict[str, str]:
+    """What tells the ranks of a start where to write; this process is their supervisor."""
+    return {FOLDER: str(folder), START: str(start), SUPERVISOR: f"{socket.gethostname()}:{os.getpid()}"}
+
+
+def supervised() -> bool:
+    return FOLDER in os.environ
+
+
+def supervisor_has_ended() -> bool:
+    """Whether the supervisor was on this machine and is not there any more."""
+    host, _, pid = os.environ[SUPERVISOR].rpartition(":")
+    if host == socket.gethostname():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+    return False
+
+
+def log_of(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank:05d}.log"
+
+
+def events_of(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank:05d}.jsonl"
+
+
+class _Both(io.TextIOBase):
+    """Rank 0's stderr: its log and the terminal."""
+
+    encoding = "utf-8"
+
+    def __init__(self, log: TextIO, terminal: TextIO) -> None:
+        self.log, self.terminal = log, terminal
+
+    def write(self, text: str) -> int:
+        for stream in (self.log, self.terminal):
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self.terminal.isatty()
+
+    def fileno(self) -> int:
+        return self.log.fileno()
+
+
+def open_log() -> None:
+    """From now on this rank's stderr is its log, that of libraries too; what Python says on rank 0 is here as well."""
+    rank, folder = int(os.environ["RANK"]), Path(os.environ[FOLDER])
+    path = log_of(folder, rank)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > ROTATE_BYTES:
+            path.replace(f"{path}.1")
+    terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 2)
+    if rank:
+        os.dup2(log, 1)
+    os.close(log)
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    where = f"rank {rank} of {os.environ['WORLD_SIZE']}, process {os.getpid()} on {socket.gethostname()}"
+    sys.stderr.write(f"{HEADER}{os.environ[START]}, {now}, {where}\n")
+    sys.stderr.flush()
+    faulthandler.enable()
+    if rank == 0:
+        sys.stderr = _Both(sys.stderr, terminal)
+
+
+def note(event: str, **values: Any) -> None:
+    """Append an event of this rank, with the time. A full disk must not hide what it causes."""
+    if supervised():
+        path = events_of(Path(os.environ[FOLDER]), int(os.environ["RANK"]))
+        line = json.dumps({"time": time.time(), "start": int(os.environ[START]), "event": event, **values})
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def note_once(event: str) -> None:
+    """For a loop: the first time it comes here."""
+    if event not in _noted:
+        _noted.add(event)
+        note(event)
+
+
+def note_failure(error: BaseException) -> int:
+    """Say how this rank ends; the exit code that goes with it. A defect leaves its traceback in the log."""
+    is_users = isinstance(error, UserError)
+    code = error.exit_code if isinstance(error, UserError) else RunError.exit_code
+    restart = error.restart if isinstance(error, UserError) else True
+    note("end", code=code, type=type(error).__name__, message=str(error), users=is_users, restart=restart)
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as log, suppress(OSError):
+        if is_users:
+            log.write(f"kilobatch: {error}\n")
+        else:
+            traceback.print_exception(error, file=log)
+    return code
+
+
+def read_events(folder: Path, start: int) -> dict[int, list[Event]]:
+    """The events of every rank of a start, oldest first."""
+    found: dict[int, list[Event]] = defaultdict(list)
+    for path in sorted(folder.glob("rank-*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):  # the last line of a killed rank may be torn
+                event = json.loads(line)
+                if event["start"] == start:
+                    found[int(path.stem.removeprefix("rank-"))].append(event)
+    return found
+
+
+def last_lines(folder: Path, rank: int, count: int) -> list[str]:
+    """The newest lines of a rank's log, none from before its last start."""
+    path = log_of(folder, rank)
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (64 << 10)))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    begin = max((i for i, line in enumerate(lines) if line.startswith(HEADER)), default=-1) + 1
+    return lines[begin:][-count:]

@@ -1,0 +1,187 @@
+"""A failed run is started again, and what is told of it: real processes that only act as ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from launch.supervise import _History
+from pipeline import rank_log
+from pipeline.pretrain_config import RestartsConfig
+
+ROOT = Path(__file__).parents[2]
+Acts = list[list[str]]  # of each rank
+
+
+def begin(folder: Path, *starts: Acts, wait: float = 0.0, most: int = 100) -> subprocess.Popen[str]:
+    (folder / "script.json").write_text(json.dumps(starts))
+    command = [sys.executable, "-m", "tests.launch.supervised", str(folder), str(wait), str(most)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def supervise(folder: Path, *starts: Acts, most: int = 100) -> tuple[int, list[str]]:
+    """The exit code, and the lines that the user sees; none of the processes is left."""
+    running = begin(folder, *starts, most=most)
+    errors = running.communicate(timeout=300)[1]
+    assert not processes_of(folder)
+    return running.returncode, errors.splitlines()
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    alive = (p for p in psutil.process_iter(["cmdline", "status"]) if p.info["status"] != psutil.STATUS_ZOMBIE)
+    return [process for process in alive if any(str(folder) in word for word in process.info["cmdline"] or [])]
+
+
+def started(folder: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "log" / "starts.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == "start"]
+
+
+def wait_until_ready(folder: Path, running: subprocess.Popen[str]) -> list[int]:
+    """The process ids of both ranks of the first start, once they have said that they wait."""
+    while True:
+        events = rank_log.read_events(folder / "log", 1)
+        if [of_rank[-1]["event"] for of_rank in events.values()] == ["ready"] * 2:
+            return [events[rank][0]["pid"] for rank in (0, 1)]
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.05)
+
+
+def test_a_killed_rank_and_a_defect_are_told_and_the_run_ends_well(tmp_path: Path) -> None:
+    code, lines = supervise(
+        tmp_path,
+        [["save 5", "say all is well", "after 1", "raise ConnectionError peer"], ["kill 9"]],
+        [["raise RuntimeError one\ntwo"], ["after 0", "raise ConnectionError peer"]],
+        [[], []],
+    )
+    assert code == 0, lines
+    assert "  rank 0 | all is well" in lines
+    restarts = [line for line in lines if "; restart " in line]
+    assert restarts == [
+        "kilobatch: rank 1 was killed by signal 9 (Killed); restart 1 of at most 100, from step 5, in 0 s",
+        f"kilobatch: rank 0: RuntimeError: one two; its traceback is in {tmp_path / 'log' / 'rank-00000.log'};"
+        " restart 2 of at most 100, from step 5, in 0 s",
+    ]
+    log = (tmp_path / "log" / "rank-00000.log").read_text()
+    assert "RuntimeError: one\ntwo\n" in log
+    assert "all is well" in log
+    assert not any(line.startswith(("Traceback", "RuntimeError")) for line in lines)  # but of its last lines
+    assert [(line["start"], line["step"], line["failure"][:6]) for line in started(tmp_path)] == [
+        (1, 0, ""),
+        (2, 5, "rank 1"),
+        (3, 5, "rank 0"),
+    ]
+
+
+def test_two_restarts_without_a_newer_checkpoint_are_the_last_and_the_first_failure_is_told(tmp_path: Path) -> None:
+    code, lines = supervise(
+        tmp_path,
+        [["save 5", "raise ValueError of old"], ["after 0"]],
+        [["save 7", "raise KeyError first"], ["after 0"]],
+        [["exit 9"], ["after 0"]],
+        [["after 1"], ["kill 11"]],
+    )
+    assert code == 1
+    assert lines[-1].startswith(
+        "kilobatch: gave up after 3 restart(s), 2 in a row without a newer checkpoint; the first failure: rank 0: "
+    )
+    assert "first" in lines[-1]
+    assert lines[-1].endswith("; run it again to go on from step 7")
+    assert any("rank 0 ended with exit code 9; restart 3" in line for line in lines)
+    assert len(started(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ("InputError the key is wrong", 2, "the key is wrong"),
+        ("DigestError it is damaged", 3, "it is damaged"),
+        ("Stopped saved, go on", 75, "saved, go on"),
+        ("Diverged the loss is nan", 1, "the loss is nan"),
+    ],
+)
+def test_what_no_restart_mends_ends_with_one_line(tmp_path: Path, raised: str, code: int, said: str) -> None:
+    found, lines = supervise(tmp_path, [["after 1", "raise ConnectionError peer"], [f"raise {raised}"]])
+    assert (found, lines) == (code, [f"kilobatch: {said}"])
+
+
+def test_a_launcher_that_dies_with_exit_code_0_is_a_failure(tmp_path: Path) -> None:
+    running = begin(tmp_path, [["wait"], ["wait"]], most=0)
+    rank, _ = wait_until_ready(tmp_path, running)
+    psutil.Process(rank).parent().kill()
+    assert running.wait(timeout=120) == 1
+    assert not processes_of(tmp_path)
+
+
+def test_a_stopped_rank_that_ignores_signals_is_not_left(tmp_path: Path) -> None:
+    code, lines = supervise(tmp_path, [["deaf", "kill 19"], ["exit 1"]], [[], []])
+    assert code == 0, lines
+    assert len(started(tmp_path)) == 2
+
+
+def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
+    running = begin(tmp_path, [["deaf", "wait"], ["deaf", "wait"]])
+    wait_until_ready(tmp_path, running)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 60
+    while left := processes_of(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_stop_signal_is_handed_to_every_rank_once(tmp_path: Path, number: int) -> None:
+    running = begin(tmp_path, [["until"], ["until"]])
+    wait_until_ready(tmp_path, running)
+    running.send_signal(number)
+    assert running.communicate(timeout=120)[1] == "kilobatch: saved\n"
+    assert running.returncode == 75
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_at_once(tmp_path: Path, number: int) -> None:
+    running = begin(tmp_path, [["deaf", "wait"], ["deaf", "wait"]])
+    wait_until_ready(tmp_path, running)
+    running.send_signal(signal.SIGTERM)
+    time.sleep(1)  # one request comes twice from some programs
+    running.send_signal(number)
+    errors = running.communicate(timeout=120)[1]
+    assert errors == f"kilobatch: left at once on a second {signal.Signals(number).name}; run it again to go on\n"
+    assert running.returncode == 128 + number
+    assert not processes_of(tmp_path)
+
+
+def test_a_signal_to_a_rank_that_cannot_hear_it_yet_stops_the_run(tmp_path: Path) -> None:
+    running = begin(tmp_path, [["wait"], ["wait"]])
+    os.kill(wait_until_ready(tmp_path, running)[1], signal.SIGTERM)
+    assert "stopped before the first step of this start; run it again" in running.communicate(timeout=120)[1]
+    assert running.returncode == 75
+    assert not processes_of(tmp_path)
+
+
+def test_a_stop_signal_ends_the_wait_for_a_restart(tmp_path: Path) -> None:
+    running = begin(tmp_path, [["save 3", "raise ValueError x"], ["wait"]], wait=200.0)
+    assert running.stderr
+    while "restart 1 of" not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    assert "stopped before a restart from step 3" in running.communicate(timeout=60)[1]
+    assert running.returncode == 75
+
+
+def test_waits_double_up_to_a_limit_and_begin_anew_behind_a_start_that_lasted() -> None:
+    history = _History(RestartsConfig(first_wait_seconds=5, longest_wait_seconds=30))
+    waits = []
+    for seconds in (1, 1, 1, 1, 100, 1, 1):
+        history.failed("x", progress=True, seconds=seconds)
+        waits.append(history.wait_seconds())
+    assert waits == [5, 10, 20, 30, 5, 5, 10]
