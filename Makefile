@@ -48,6 +48,8 @@ bench: install
 	$(BIN)/python -m benchmarks.train_step base --rounds 1
 	$(BIN)/python -m benchmarks.train_step base-512 --memory --sides ours trainer --rounds 1 --steps 1
 	$(BIN)/python -m benchmarks.ranks
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.checkpoint base --rounds 2
 	$(BIN)/python -m benchmarks.big_batch
 	$(BIN)/python -m benchmarks.optimizer
 	$(BIN)/python -m benchmarks.seek

@@ -196,6 +196,8 @@ def _given_up(save: Save, outcomes: list[Outcome]) -> str:
         shutil.rmtree(save.temporary, ignore_errors=True)
     dist.barrier()
     if error in (errno.ENOSPC, errno.EDQUOT):
-        needed, free = sum(outcome.size for outcome in outcomes), shutil.disk_usage(save.final.parent.parent).free
+        where = save.final.parent  # may be a link to another disk
+        free = shutil.disk_usage(where if where.exists() else where.parent).free
+        needed = sum(outcome.size for outcome in outcomes)
         why += f"; it needs {needed:,} bytes, {free:,} are free"
     return f"{save.final}: not saved: {why}; the checkpoints before it are whole"
