@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,8 +23,22 @@ ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)  # what e
 LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one has failed
 DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here
 LOOK_SECONDS = 0.25
+ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
+DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
 END_SECONDS = 60.0  # a killed process that is not gone by then hangs in the kernel
 FINAL = (InputError.exit_code, DigestError.exit_code, Stopped.exit_code)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Ranks on other machines, which this one can neither signal nor watch.
+
+    Args:
+        exported: NAME=VALUE lines, which the launcher hands to the ranks. signal: sends a signal to all of them.
+    """
+
+    exported: Path
+    signal: Callable[[signal.Signals], None]
 
 
 @dataclass(frozen=True)
@@ -35,14 +48,14 @@ class Start:
     Args:
         command: the launcher; the first word is a path. environment: of it, whole.
         world_size: ranks. said: a line about them, if there is something to say.
-        reach: sends a signal to a rank on another host (host, pid, signal), where there are any.
+        elsewhere: where the ranks are, if not children of the launcher.
     """
 
     command: list[str]
     environment: dict[str, str]
     world_size: int
     said: str = ""
-    reach: Callable[[str, int, int], None] | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,6 @@ class Death:
 class Rank:
     """A process that has told that it is one."""
 
-    host: str
     pid: int
     watch: int | None  # a descriptor that is readable once it has ended; None where it cannot be seen
     asked: bool = False  # to stop
@@ -85,6 +97,10 @@ class Attempt:
     lock: int
     ranks: dict[int, Rank] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)  # process ids
+    asked_elsewhere: bool = False
+    connections: int = 0  # to other machines: the most there were
+    disconnected: float | None = None  # when the first of them was seen to have ended
+    next_look: float = 0.0  # for what only their log tells
 
     def run(self) -> Outcome:
         """Start, wait, and leave nothing.
@@ -92,7 +108,11 @@ class Attempt:
         Raises:
             LeftAtOnce: on a second signal. RunError: a process cannot be killed.
         """
-        environment = {**self.start.environment, **rank_log.environment(self.log, self.number)}
+        told = rank_log.environment(self.log, self.number)
+        if self.start.elsewhere:
+            with self.start.elsewhere.exported.open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}={value}\n" for name, value in told.items())
+        environment = {**self.start.environment, **told}
         self.launcher = subprocess.Popen(
             leashed(self.start.command), env=environment, start_new_session=True, pass_fds=[self.lock]
         )
@@ -115,6 +135,8 @@ class Attempt:
         if self.signals.heard and (len(self.signals.heard) > 1 or not self.ranks):
             return True
         failed = [rank.death.time for rank in self.ranks.values() if rank.death and rank.death.status != 0]
+        if self.disconnected and not any(rank.death and rank.death.status == 0 for rank in self.ranks.values()):
+            failed.append(self.disconnected + DISCONNECTED_SECONDS)
         return bool(failed) and time.time() > min(failed) + LINGER_SECONDS
 
     def _wait(self) -> None:
@@ -131,8 +153,8 @@ class Attempt:
             return
         for number, events in rank_log.read_events(self.log, self.number).items():
             if number not in self.ranks:
-                host, pid = events[0]["host"], events[0]["pid"]
-                self.ranks[number] = Rank(host, pid, self._watch(pid) if host == socket.gethostname() else None)
+                pid = events[0]["pid"]
+                self.ranks[number] = Rank(pid, None if self.start.elsewhere else self._watch(pid))
 
     def _watch(self, pid: int) -> int | None:
         with suppress(ProcessLookupError):
@@ -141,31 +163,41 @@ class Attempt:
         return None
 
     def _find_deaths(self) -> None:
+        if self.start.elsewhere:
+            self._find_deaths_elsewhere()
         for rank in self.ranks.values():
             if rank.watch is not None and not rank.death and select.select([rank.watch], [], [], 0)[0]:
                 rank.death = Death(time.time(), _status(rank.pid))
 
+    def _find_deaths_elsewhere(self) -> None:
+        """What has been told of them, and whether a connection has ended, which a rank that is alive keeps open."""
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + ELSEWHERE_SECONDS
+        for number, events in rank_log.read_events(self.log, self.number).items():
+            if number in self.ranks and events[-1]["event"] == "end" and not self.ranks[number].death:
+                self.ranks[number].death = Death(time.time(), events[-1]["code"] << 8)
+        connections = _descendants(self.launcher.pid, "ssh")
+        if len(connections) < self.connections and self.disconnected is None:
+            self.disconnected = time.time()
+        self.connections = max(self.connections, len(connections))
+
     def _ask_to_stop(self) -> None:
         """Each rank once: a second signal would end it without a checkpoint."""
+        if self.start.elsewhere and not self.asked_elsewhere:
+            self.asked_elsewhere = True
+            self.start.elsewhere.signal(STOP)
         for rank in self.ranks.values():
-            if not rank.asked:
+            if rank.watch is not None and not rank.asked and not rank.death:
                 rank.asked = True
-                self._signal(rank, STOP)
-
-    def _signal(self, rank: Rank, number: int) -> None:
-        if rank.host != socket.gethostname():
-            if self.start.reach:
-                self.start.reach(rank.host, rank.pid, number)
-        elif rank.watch is not None and not rank.death:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(rank.watch, number)
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(rank.watch, STOP)
 
     def _end_all(self) -> None:
         """Kill what is left, also what is stopped or ignores signals, and wait until it is gone."""
         deadline = time.monotonic() + END_SECONDS
-        for rank in self.ranks.values():
-            if rank.host != socket.gethostname():
-                self._signal(rank, signal.SIGKILL)
+        if self.start.elsewhere and self.launcher.poll() not in (0, Stopped.exit_code):
+            self.start.elsewhere.signal(signal.SIGKILL)
         while left := [pid for pid in self._members() if self.launcher.poll() is None or pid != self.launcher.pid]:
             if time.monotonic() > deadline:
                 raise RunError(f"process {left[0]} was killed and does not end; see to it before you go on")
@@ -207,6 +239,13 @@ class Attempt:
         if code > KILLED:
             return _killed("a rank", 256 - code)
         return Outcome(code or RunError.exit_code, f"the launcher ended with exit code {code}", code not in FINAL)
+
+
+def _descendants(pid: int, name: str) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True) if child.name() == name]
+    except psutil.Error:
+        return []
 
 
 def _status(pid: int) -> int | None:

@@ -137,6 +137,42 @@ def pretrain(
     raise typer.Exit(local.pretrain(load_config(PretrainConfig, config, overrides or []), dry_run, profile))
 
 
+@app.command()
+def launch(
+    config: ConfigFile,
+    hostfile: Annotated[Path, typer.Option(help="the hosts: a line each, NAME slots=N", show_default=False)],
+    overrides: Overrides = None,
+    show: Annotated[bool, typer.Option("--print", help="print the DeepSpeed command; contact no host")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check everything, the hosts too, print the plan, start nothing")
+    ] = False,
+    preflight: Annotated[bool, typer.Option(help="look at every host before each start")] = True,
+    min_hosts: Annotated[
+        int, typer.Option(min=0, help="fewer are no run; 0: all at the first start, one at a restart")
+    ] = 0,
+    master_addr: Annotated[str, typer.Option(help="the first host, as the others reach it; else its name")] = "",
+    master_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0: a free one at each start (29500 without preflight)")
+    ] = 0,
+    ssh_port: Annotated[int, typer.Option(min=0, max=65535, help="of the hosts; 0: as ssh is configured")] = 0,
+) -> None:
+    """Train on many hosts, by the deepspeed launcher over pdsh and ssh; run it again to go on where it stopped.
+
+    Every host must reach the same run folder, corpus, Python and code by the same paths.
+
+    Example: kilobatch launch configs/pretrain/roberta-base.yaml --hostfile configs/cluster/hostfile --dry-run
+    """
+    from launch import cluster
+    from pipeline.configfile import load_config
+    from pipeline.pretrain_config import PretrainConfig
+
+    options = cluster.Options(
+        hostfile, master_addr or None, master_port or None, ssh_port or None, preflight, min_hosts
+    )
+    loaded = load_config(PretrainConfig, config, overrides or [])
+    raise typer.Exit(cluster.launch(loaded, options, show, dry_run))
+
+
 @checkpoint_app.command("list")
 def checkpoint_list(run: Path) -> None:
     """The checkpoints of a run, oldest first: steps and samples done, size, age, and the ranks that wrote each.

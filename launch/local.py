@@ -66,15 +66,12 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
     world_size = fitting(config, len(found.names))
     corpus, _ = plan.check(config, world_size)
     run = RunFolder(config.output)
-    done = _done(run, config, corpus)
+    done = steps_done(run, config, corpus)
     if dry_run:
         plan.show(config, world_size, found.kind)
         return 0
-    if done >= config.schedule.total_steps:
-        print(f"{run.checkpoint(done)}: all {done} steps are done; nothing to do")
+    if is_done(run, config, done, profile):
         return 0
-    if config.stop_at_step is not None and done >= config.stop_at_step and not profile:
-        raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
     with locked(run) as lock:
         return supervise(_profile(config, run, found) if profile else _train(config, run, found), lock)
 
@@ -136,7 +133,21 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
+def is_done(run: RunFolder, config: PretrainConfig, done: int, profile: bool = False) -> bool:
+    """Whether all steps are made; it then says so.
+
+    Raises:
+        Stopped: `stop_at_step` was reached before.
+    """
+    if done >= config.schedule.total_steps:
+        print(f"{run.checkpoint(done)}: all {done} steps are done; nothing to do")
+        return True
+    if config.stop_at_step is not None and done >= config.stop_at_step and not profile:
+        raise Stopped(f"{run.checkpoint(done)}: stop_at_step {config.stop_at_step} was reached before")
+    return False
+
+
+def steps_done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
     """The steps of the checkpoint that the run would go on from.
 
     Raises:

@@ -67,6 +67,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
     [
         "preprocess",
         "pretrain",
+        "launch",
         "export",
         "evaluate",
         "finetune",

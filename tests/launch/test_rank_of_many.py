@@ -1,0 +1,92 @@
+"""What ends with what: the launcher's children with it, and a rank with the connection that it was started by."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+LOOK_AFTER = """\
+import os, signal, sys
+from launch.rank import look_after
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    os.dup2(writer, 1)
+    os.execvp("sh", ["sh", "-c", sys.argv[1]])
+os.close(writer)
+look_after(child, {reader: 1}, grace=float(sys.argv[2]))
+sys.exit(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256)
+"""
+
+
+def gone(pid: int) -> bool:
+    """Wait until a process is no more."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_program_started_ends_with_it(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "launch.tether", "/bin/sh", "-c", "sleep 1000 & echo $!; exec sleep 1000"]
+    program = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, start_new_session=True)
+    assert program.stdout
+    child = int(program.stdout.readline())
+    program.send_signal(number)
+    assert program.wait(60) == -number
+    assert gone(child)
+    program.stdout.close()
+
+
+def test_a_program_that_ends_by_itself_has_its_exit_code() -> None:
+    command = [sys.executable, "-m", "launch.tether", "/bin/sh", "-c", "exit 7"]
+    assert subprocess.run(command, env=ENVIRONMENT, start_new_session=True, timeout=60).returncode == 7
+
+
+def looked_after(script: str, grace: float) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", LOOK_AFTER, script, str(grace)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_the_end_of_the_leash_asks_a_rank_to_end() -> None:
+    rank = looked_after("trap 'exit 75' USR1; echo ready; while :; do sleep 0.1; done", grace=600)
+    assert rank.stdout
+    assert rank.stdin
+    assert rank.stdout.readline() == b"ready\n"
+    rank.stdin.close()
+    assert rank.wait(60) == 256 - 75
+    rank.stdout.close()
+
+
+def test_a_rank_that_does_not_end_is_killed() -> None:
+    rank = looked_after("trap '' USR1; echo ready; while :; do sleep 0.1; done", grace=0.1)
+    assert rank.stdout
+    assert rank.stdin
+    assert rank.stdout.readline() == b"ready\n"
+    rank.stdin.close()
+    assert rank.wait(60) == signal.SIGKILL
+    rank.stdout.close()
+
+
+def test_a_rank_whom_nobody_reads_goes_on_and_its_last_words_are_heard() -> None:
+    spoken = looked_after("for i in 1 2 3; do echo $i; done; head -c 300000 /dev/zero; exit 4", grace=600)
+    assert spoken.stdout
+    assert spoken.stdout.read() == b"1\n2\n3\n" + bytes(300000)
+    assert spoken.wait(60) == 256 - 4
+    spoken.communicate()
+    unread = looked_after("echo ready; read -r line < /dev/null; head -c 300000 /dev/zero && exit 4", grace=600)
+    assert unread.stdout
+    assert unread.stdin
+    unread.stdout.close()
+    assert unread.wait(60) == 256 - 4
+    unread.stdin.close()
