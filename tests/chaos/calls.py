@@ -20,6 +20,10 @@ _PATHS = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1, "os.rename": 2}  # event
 _DRAWN = re.compile(r"\.tmp-[0-9a-f]{8}-")  # a temporary name, another each time
 
 
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Watch:
     """Which calls are written down, and before which one the process is killed.
@@ -27,14 +31,14 @@ class Watch:
     Args:
         folder: the calls below it count. log: a file that gets a line a call, `<kind> <path in folder>`.
         kill_at: a pattern of the whole line; nothing is killed without. number: of the calls that match it, from 0.
-        once: a file that is made with the kill; there is none when it is there: what is started again lives.
+        kill: does it.
     """
 
     folder: Path
     log: Path
     kill_at: str | None = None
     number: int = 0
-    once: Path | None = None
+    kill: Callable[[], None] = kill_self
 
 
 def watch(what: Watch) -> Callable[[str], None]:
@@ -42,16 +46,15 @@ def watch(what: Watch) -> Callable[[str], None]:
     root = f"{what.folder.absolute()}/"
     log = os.open(what.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     matched = Counter[None]()
-    armed = what.kill_at is not None and not (what.once and what.once.exists())
 
     def called(kind: str, path: str = root) -> None:
         if path.startswith(root):
             line = _DRAWN.sub(".tmp-", f"{kind} {path.removeprefix(root)}")
             os.write(log, f"{line}\n".encode())
-            if armed and re.fullmatch(str(what.kill_at), line):
+            if what.kill_at is not None and re.fullmatch(what.kill_at, line):
                 matched[None] += 1
-                if matched[None] > what.number:
-                    _kill(what.once)
+                if matched[None] == what.number + 1:
+                    what.kill()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -70,12 +73,6 @@ def watch(what: Watch) -> Callable[[str], None]:
 
     os.fsync = fsync
     return called
-
-
-def _kill(once: Path | None) -> None:
-    if once:
-        once.touch()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _path_of(descriptor: int) -> str:
