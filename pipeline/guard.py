@@ -40,11 +40,10 @@ def unsound(loss: float, grad_norm: float, bad_ranks: int, bad_rank: int) -> str
 
 
 class Guard:
-    """Counts roll-backs of this start of a run."""
+    """Decides by the settings alone; what it has to remember is part of a position, and saved with it."""
 
     def __init__(self, config: GuardConfig) -> None:
         self.config = config
-        self.rolled_back_to, self.times = -1, 0
 
     def must_roll_back(self, position: Position) -> bool:
         return position.skipped_in_a_row >= self.config.skips_before_rollback
@@ -54,7 +53,7 @@ class Guard:
         every = self.config.compare_replicas_every
         return every > 0 and (save or step % every == 0)
 
-    def roll_back(self, position: Position, target: int | None, reason: str) -> None:
+    def check_roll_back(self, position: Position, target: int | None, reason: str) -> None:
         """Called before going back to the checkpoint of step `target` (None: there is none).
 
         Raises:
@@ -66,10 +65,9 @@ class Guard:
                 f"{broken}, and no checkpoint is from before them: the run has diverged and nothing was saved of it;"
                 f" {ADVICE}"
             )
-        self.times = self.times + 1 if target == self.rolled_back_to else 1
-        self.rolled_back_to = target
-        if self.times > self.config.rollbacks_to_one_checkpoint:
+        times = position.rollbacks_to(target)
+        if times >= self.config.rollbacks_to_one_checkpoint:
             raise Diverged(
-                f"{broken}, again after {self.times - 1} roll-back(s) to step {target}: the run has diverged and"
+                f"{broken}, again after {times} roll-back(s) to step {target}: the run has diverged and"
                 f" nothing was saved of it; {ADVICE}"
             )

@@ -5,7 +5,7 @@ run then does steps again, but with the data behind what broke it, so that the d
 of it is saved with a checkpoint, so that a run that was stopped goes on as if it had not been.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
@@ -16,16 +16,20 @@ class Position:
     Args:
         step: steps done. jumps: how far the data is ahead of them.
         skipped_in_a_row: of the last steps, how many left the weights as they were.
+        rolled_back_to: the checkpoint's step that the last roll-back went to; −1: there was none. rollbacks: in a row
+            to that one.
     """
 
     step: int = 0
     jumps: int = 0
     skipped_in_a_row: int = 0
+    rolled_back_to: int = -1
+    rollbacks: int = 0
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Position":
         """Where a checkpoint was saved."""
-        return cls(manifest["step"], manifest["jumps"], manifest["skipped_in_a_row"])
+        return cls(**{field.name: manifest[field.name] for field in fields(cls)})
 
     @property
     def data_step(self) -> int:
@@ -38,8 +42,13 @@ class Position:
 
     def rolled_back(self, manifest: dict[str, Any]) -> "Position":
         """At a checkpoint before here, with the data that would come next here."""
-        return Position(manifest["step"], self.data_step - manifest["step"])
+        step = manifest["step"]
+        return Position(step, self.data_step - step, rolled_back_to=step, rollbacks=self.rollbacks_to(step) + 1)
+
+    def rollbacks_to(self, step: int) -> int:
+        """How often the run went back to that checkpoint and no other since."""
+        return self.rollbacks if step == self.rolled_back_to else 0
 
     def stamp(self) -> dict[str, int]:
         """What a checkpoint's manifest says of it, beside the step."""
-        return {"jumps": self.jumps, "skipped_in_a_row": self.skipped_in_a_row}
+        return {name: value for name, value in asdict(self).items() if name != "step"}

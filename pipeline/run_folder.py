@@ -160,6 +160,8 @@ class CheckpointManifest(Manifest):
     states: dict[str, list[str]]
     jumps: int  # of the data, ahead of the steps
     skipped_in_a_row: int  # steps, the last of which is this one
+    rolled_back_to: int  # step; −1: never
+    rollbacks: int  # in a row to that one
     consumed_samples: int
     consumed_tokens: int
     corpus_digest: str

@@ -117,7 +117,7 @@ class Trainer:
         manifest, broken = self.run.newest_sound(before, every)  # where a run goes back to that was never stopped
         if manifest is None:
             manifest, broken = self.run.newest_sound(before)
-        self.guard.roll_back(position, manifest["step"] if manifest else None, reason)
+        self.guard.check_roll_back(position, manifest["step"] if manifest else None, reason)
         assert manifest is not None
         self._load(manifest, broken)
         return position.rolled_back(manifest)

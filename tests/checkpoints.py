@@ -27,6 +27,8 @@ def checkpoint(run: RunFolder, step: int, world_size: int = 1, **stamped: Any) -
         "updates": step,
         "jumps": 0,
         "skipped_in_a_row": 0,
+        "rolled_back_to": -1,
+        "rollbacks": 0,
         "consumed_samples": 8 * step,
         "consumed_tokens": 64 * step,
         "tensors": {"w": [2, 2 * world_size]},

@@ -36,7 +36,7 @@ def pass_on(trainer: Trainer, source: Path) -> None:
     checkpoint.load(folder, manifest, trainer.engine)
     scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
     print(f"{trainer.run.path.name} {source.name} {scores.loss!r}", flush=True)
-    counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens", "jumps", "skipped_in_a_row")}
+    counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens")} | Position.of(manifest).stamp()
     saver = Saver(RunFolder(trainer.run.path / source.name), trainer.engine)
     saver.begin(1, {**trainer.stamp, **counted})
     saver.finish()

@@ -1,6 +1,7 @@
 """Which steps are skipped, when a run goes back, where it goes on, and when it gives up."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -48,22 +49,34 @@ def test_three_skipped_in_a_row_roll_back() -> None:
     assert Guard(GuardConfig(skips_before_rollback=1)).must_roll_back(Position(9, 0, 1))
 
 
-def test_going_back_to_the_same_checkpoint_is_tried_twice() -> None:
+def gone_back(position: Position, *targets: int) -> Position:
+    """After three skipped steps in a row at a time, each time back to the next checkpoint."""
     guard = Guard(GuardConfig())
-    guard.roll_back(Position(9, 0, 3), 4, "the loss is nan")
-    guard.roll_back(Position(8, 4, 3), 4, "the loss is nan")
+    for target in targets:
+        position = replace(position, step=9, skipped_in_a_row=3)
+        guard.check_roll_back(position, target, "the loss is nan")
+        position = position.rolled_back(manifest(target)).after(skipped=False)
+    return position
+
+
+def test_going_back_to_the_same_checkpoint_is_tried_twice() -> None:
     with pytest.raises(
-        RunError, match=r"step 7: the loss is nan, 3 steps in a row, again after 2 roll-back.s. to step 4"
+        RunError, match=r"step 9: the loss is nan, 3 steps in a row, again after 2 roll-back.s. to step 4"
     ):
-        guard.roll_back(Position(7, 8, 3), 4, "the loss is nan")
+        gone_back(gone_back(Position(), 4, 4), 4)
+
+
+def test_a_start_counts_on_from_its_checkpoint() -> None:
+    saved = gone_back(Position(), 4, 4)
+    assert (saved.rolled_back_to, saved.rollbacks) == (4, 2)
+    with pytest.raises(RunError, match="again after 2 roll-back"):
+        gone_back(Position.of({"step": saved.step, **saved.stamp()}), 4)
 
 
 def test_a_checkpoint_in_between_is_progress() -> None:
-    guard = Guard(GuardConfig())
-    for target in (4, 4, 6, 6, 8):
-        guard.roll_back(Position(9, 0, 3), target, "the loss is nan")
+    assert gone_back(Position(), 4, 4, 6, 6, 8).rollbacks == 1
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to() -> None:
     with pytest.raises(RunError, match="no checkpoint is from before them: the run has diverged"):
-        Guard(GuardConfig()).roll_back(Position(3, 0, 3), None, "the loss is inf")
+        Guard(GuardConfig()).check_roll_back(Position(3, 0, 3), None, "the loss is inf")
