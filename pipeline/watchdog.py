@@ -6,7 +6,7 @@ wakings, not seconds: a machine that slept is no hang. When the time is up:
 
     at once          the Python stacks of all threads go to RUN/log/stacks-rank-00000.txt
     after a grace    the lowest rank that wrote some says one line for people: who waits where, and who wrote nothing
-    after three      the process ends, with 1; the launcher then ends the others
+    after three      that rank ends, with 1, and the launcher ends the others; if not, they end one grace later
 
 so a rank that notices up to three graces later than the first has still written its own. Who goes on within them goes
 on. Where a thread holds the interpreter's lock for ever, `faulthandler` writes the stacks to stderr after two graces
@@ -27,6 +27,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from pipeline import rank_log
 from pipeline.configfile import Config
 from pipeline.errors import RunError
 
@@ -59,12 +60,13 @@ class Watchdog:
         self.number, self.part = 0, "start"
         self.noted, self.steps = 0, 0
         self.seen, self.silent, self.seen_at = 0, 0, time.time()
+        self.speaks, self.said = True, ""
         self.left = threading.Event()
 
     @property
     def longest(self) -> float:
         """Seconds after which this process has ended if it never makes progress."""
-        return self.tick * (self.start_ticks + 4 * self.grace)
+        return self.tick * (self.start_ticks + 5 * self.grace)
 
     def step(self, number: int) -> None:
         """Progress: step `number` (from 1) begins; the ranks first add up its predicted tokens."""
@@ -113,7 +115,7 @@ class Watchdog:
             self.write_stacks()
         elif late == self.grace:
             self.tell()
-        elif late == 3 * self.grace:
+        elif late == (3 if self.speaks else 4) * self.grace:
             self.end()
 
     def write_stacks(self) -> None:
@@ -122,39 +124,50 @@ class Watchdog:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._stacks(self.rank).open("a", encoding="utf-8") as file:
             now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
-            place = f"step {self.number}, {self.part}"
-            file.write(f"== rank {self.rank}, {place}: no progress for {self._waited()}; {now}, threads: {names}\n")
+            file.write(
+                f"== rank {self.rank}, {self._place()}: no progress for {self._waited()}; {now}, threads: {names}\n"
+            )
             file.flush()
             faulthandler.dump_traceback(file, all_threads=True)
 
     def tell(self) -> None:
         """Say who waits where, if no rank below this one will."""
-        places = self._places()
-        if min(places, default=self.rank) < self.rank:
+        self.speaks = not any(self._has_written(rank) for rank in range(self.rank))
+        if not self.speaks:
+            self.said = f"rank {self.rank} made no progress for {self._waited()}, at {self._place()}"
             return
-        at = defaultdict(list)
-        for rank, place in sorted(places.items()):
-            at[place].append(rank)
-        said = [f"{_ranks(ranks)} at {place}" for place, ranks in at.items()]
-        if silent := sorted(set(range(self.world_size)) - places.keys()):
+        places = defaultdict(list)
+        for rank in range(self.world_size):
+            place = self._last_header(rank) if self._has_written(rank) else ""
+            places[place].append(rank)
+        silent = places.pop("", [])
+        said = [f"{_ranks(ranks)} at {place}" for place, ranks in places.items()]
+        if silent:
             said.append(f"{_ranks(silent)} wrote nothing (stopped, lost, or not yet waiting)")
-        message = f"no progress for {self._waited()}: {'; '.join(said)}; the stacks of all threads are in {self.folder}"
-        print(f"kilobatch: {message}; ending", file=sys.stderr, flush=True)
+        self.said = (
+            f"no progress for {self._waited()}: {'; '.join(said)}; the stacks of all threads are in {self.folder}"
+        )
+        print(f"kilobatch: {self.said}; ending", file=sys.stderr, flush=True)
 
     def end(self) -> None:
+        code = RunError.exit_code
+        rank_log.note("end", code=code, type="Watchdog", message=self.said, users=True, restart=True)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(RunError.exit_code)
+        os._exit(code)
 
-    def _places(self) -> dict[int, str]:
-        """What the ranks were doing that wrote their stacks since this one's last progress."""
-        found = {}
-        for rank in range(self.world_size):
-            path = self._stacks(rank)
-            if path.is_file() and path.stat().st_mtime > self.seen_at:
-                headers = [match[1] for line in path.read_text().splitlines() if (match := _HEADER.match(line))]
-                found[rank] = headers[-1]
-        return found
+    def _place(self) -> str:
+        return f"step {self.number}, {self.part}"
+
+    def _has_written(self, rank: int) -> bool:
+        """Whether a rank has written its stacks since this one's last progress."""
+        path = self._stacks(rank)
+        return path.is_file() and path.stat().st_mtime > self.seen_at
+
+    def _last_header(self, rank: int) -> str:
+        """What a rank was doing when it last wrote its stacks."""
+        lines = self._stacks(rank).read_text().splitlines()
+        return [match[1] for line in lines if (match := _HEADER.match(line))][-1]
 
     def _stacks(self, rank: int) -> Path:
         return self.folder / f"stacks-rank-{rank:05d}.txt"

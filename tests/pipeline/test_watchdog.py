@@ -104,6 +104,13 @@ def test_the_lowest_rank_that_can_speaks_for_all(tmp_path: Path, capsys: pytest.
         " ranks 0, 4, 6 wrote nothing"
     )
     assert said.count("\n") == 1
+    for _ in range(2 * dogs[1].grace):
+        for watchdog in dogs.values():
+            watchdog.look()
+    assert [watchdog.ended for watchdog in dogs.values()] == [True, False, False, False, False]  # who spoke is first
+    look(dogs[7], dogs[7].grace)
+    assert dogs[7].ended
+    assert dogs[7].said == "rank 7 made no progress for 10 min, at step 12, counters"
 
 
 @pytest.mark.parametrize(
