@@ -43,11 +43,15 @@ def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides 
     Example: kilobatch preprocess configs/corpus/demo.yaml seed=1 -- --direct_running_mode=multi_processing
     """
     from pipeline.configfile import load_config
-    from preprocess.config import CorpusConfig
-    from preprocess.run import run
+    from preprocess import forks
 
     given = [*(overrides or []), *context.args]
     first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))  # the rest is Beam's
+    if "--direct_running_mode=multi_processing" in given:
+        forks.start()  # it imports Beam while this process does
+    from preprocess.config import CorpusConfig
+    from preprocess.run import run
+
     run(load_config(CorpusConfig, config, given[:first]), given[first:])
 
 

@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +28,8 @@ from apache_beam.options.pipeline_options import (  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 from apache_beam.runners.portability.prism_runner import PrismJobServer, PrismRunner  # noqa: E402
 from apache_beam.runners.runner import create_runner  # noqa: E402
-from apache_beam.transforms.environments import SubprocessSDKEnvironment  # noqa: E402
+
+from preprocess.forked import ForkedEnvironment  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
@@ -45,7 +45,6 @@ __all__ = [
     "running",
 ]
 
-_WORKER = f"{shlex.quote(sys.executable)} -m preprocess.worker"
 PRISM = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
 _OF_A_WORKER = re.compile(r"(?:^|WorkerError: )(worker .*?)(?: \[while running|\n|$)")  # the line of a WorkerError
 _NOT_THERE = re.compile(r"(?:ModuleNotFoundError: |ImportError: |AttributeError: (?=Can't get attribute))([^\n]+)")
@@ -95,8 +94,8 @@ def _runner(options: PipelineOptions, closing: ExitStack) -> Any:
         closing.enter_context(_this_python_first())  # a worker process of LOOPBACK is the first `python` on the PATH
         closing.callback(lambda: hasattr(runner, "server") and runner.server.stop())
     elif direct.direct_running_mode == "multi_processing":
-        direct.direct_running_mode = None  # which would start workers that are not quiet
-        runner = FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(_WORKER))
+        direct.direct_running_mode = None  # which would start workers that are slow to start, and not quiet
+        runner = FnApiRunner(default_environment=ForkedEnvironment.from_command_string(""))
     return runner
 
 
