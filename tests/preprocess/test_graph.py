@@ -1,5 +1,6 @@
 """The graphs of all pipelines keep to what every runner does right; DaskRunner 2.77 is the strictest."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         built.append(beam.Pipeline("FnApiRunner"))
         yield built[-1]
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a pipeline makes a folder there, which running it removes
     monkeypatch.setattr(run, "running", building)
     monkeypatch.setattr(sink, "cut_shards", lambda plan: None)
     monkeypatch.setattr(sink, "write_one_shard", lambda group, work: 0)
