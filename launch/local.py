@@ -65,6 +65,7 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
     found = devices(config)
     world_size = fitting(config, len(found.names))
     corpus, _ = plan.check(config, world_size)
+    plan.check_precision(config, found.kind)
     run = RunFolder(config.output)
     done = steps_done(run, config, corpus)
     if dry_run:

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.batch import BatchGeometry
-from pipeline.deepspeed_json import described, read_deepspeed_json
+from pipeline.deepspeed_json import described, precision_of, read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.files import MANIFEST, check_writable
 from pipeline.model_folder import ModelFolder, check_start
@@ -53,6 +53,19 @@ def check(config: PretrainConfig, world_size: int) -> tuple[Corpus, BatchGeometr
             f"stop_at_step: {config.stop_at_step} is behind schedule.total_steps {config.schedule.total_steps}"
         )
     return corpus, geometry
+
+
+def check_precision(config: PretrainConfig, device: str) -> None:
+    """That a CPU can what the DeepSpeed JSON asks for; a GPU's ranks say it, since asking would take of its memory.
+
+    Raises:
+        InputError: fp16, and this machine's CPU has none.
+    """
+    settings = read_deepspeed_json(config.deepspeed)
+    if device == "CPU" and precision_of(settings) == "fp16":  # else the seconds of importing DeepSpeed are saved
+        from pipeline.engine import check_precision as of_rank
+
+        of_rank(config.deepspeed, settings)
 
 
 def _begin(config: PretrainConfig) -> str:

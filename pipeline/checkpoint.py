@@ -54,7 +54,7 @@ def load(folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
     for fragment in engine.fragments():
         for state, tensor in fragment.tensors.items():
             pieces.read_into(state, fragment.name, fragment.begin, tensor)
-    engine.restored(manifest["updates"])
+    engine.restored(manifest["updates"], manifest["loss_scale"])
 
 
 def load_weights(folder: Path, manifest: dict[str, Any], model: torch.nn.Module) -> None:

@@ -5,7 +5,7 @@ for beside it. No torch.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import InputError, nearest
 from pipeline.files import read_json
@@ -27,6 +27,7 @@ OWNED = {
 }
 
 STAGES = (0, 1, 2, 3)
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def _is_size(value: Any) -> bool:
@@ -35,12 +36,18 @@ def _is_size(value: Any) -> bool:
     return value >= 0 and (isinstance(value, int) or value.is_integer())  # DeepSpeed's documentation writes 5e8
 
 
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**32
+
+
 Kind = tuple[Callable[[Any], bool], str]
 FLAG: Kind = (lambda value: isinstance(value, bool), "expected true or false")
 COUNT: Kind = (lambda value: _is_size(value) and value > 0, "expected a whole number of at least 1")
 SIZE: Kind = (_is_size, "expected a whole number of at least 0")
 STAGE: Kind = (lambda value: _is_size(value) and value in STAGES, f"accepted: {', '.join(map(str, STAGES))}")
 OBJECT: Kind = (lambda value: isinstance(value, dict), "expected an object")
+POWER: Kind = (lambda value: _is_size(value) and value <= 32, "expected a whole number from 0 to 32")
+SCALE: Kind = (_is_scale, f"expected a number from 0, which makes it dynamic, to {2**32}")
 DEVICE: Kind = (lambda value: value in ("none", "cpu"), "accepted: none, cpu")
 
 # What has been tried here; another key could change precision or ownership of tensors unseen.
@@ -72,6 +79,15 @@ ACCEPTED_ZERO = {
     "stage3_gather_16bit_weights_on_model_save": FLAG,
 }
 ACCEPTED_BF16 = {"enabled": FLAG}
+ACCEPTED_FP16 = {
+    "enabled": FLAG,
+    "loss_scale": SCALE,
+    "initial_scale_power": POWER,
+    "loss_scale_window": COUNT,
+    "hysteresis": COUNT,
+    "consecutive_hysteresis": FLAG,
+    "min_loss_scale": COUNT,
+}
 ACCEPTED_OFFLOAD = {"device": DEVICE, "pin_memory": FLAG}
 
 
@@ -89,15 +105,12 @@ def read_deepspeed_json(path: Path) -> dict[str, Any]:
     zero = settings.get("zero_optimization", {})
     _check(path, "zero_optimization", zero, ACCEPTED_ZERO)
     _check(path, "bf16", settings.get("bf16", {}), ACCEPTED_BF16)
+    _check(path, "fp16", settings.get("fp16", {}), ACCEPTED_FP16)
     _check(path, "zero_optimization.offload_optimizer", zero.get("offload_optimizer", {}), ACCEPTED_OFFLOAD)
     if zero.get("offload_param", {}).get("device", "none") != "none":
         raise InputError(f"{path}: zero_optimization.offload_param: weights stay with their rank; accepted: none")
     if zero.get("allgather_bucket_size", 2) % 2:
         raise InputError(f"{path}: zero_optimization.allgather_bucket_size: DeepSpeed needs an even number")
-    if settings.get("fp16", {}).get("enabled", False) is not False:
-        raise InputError(
-            f"{path}: fp16.enabled: fp16's loss scaling is not supported; accepted: false (bf16 needs no scaling)"
-        )
     _check_precision(path, settings)
     return settings
 
@@ -113,18 +126,26 @@ def _check(path: Path, where: str, found: dict[str, Any], accepted: dict[str, Ki
 
 
 def _check_precision(path: Path, settings: dict[str, Any]) -> None:
-    stage, offload = stage_of(settings), offloads_optimizer(settings)
+    stage, offload, precision = stage_of(settings), offloads_optimizer(settings), precision_of(settings)
     if offload and stage == 0:
         raise InputError(f"{path}: zero_optimization.offload_optimizer: needs stage 1, 2 or 3; found stage 0")
-    if is_bf16(settings) and stage == 0:
+    if _enabled(settings, "bf16") and _enabled(settings, "fp16"):
+        raise InputError(f"{path}: fp16.enabled: bf16 is enabled too; enable one of them")
+    if precision != "fp32" and stage == 0:
+        also = " and does not scale the loss" if precision == "fp16" else ""
         raise InputError(
-            f"{path}: bf16.enabled: at stage 0 DeepSpeed accumulates gradients in bf16; use stage 1, 2 or 3"
+            f"{path}: {precision}.enabled: at stage 0 DeepSpeed accumulates gradients in {precision}{also};"
+            " use stage 1, 2 or 3"
         )
-    if is_bf16(settings) and offload and stage < 3:
+    if precision == "bf16" and offload and stage < 3:
         raise InputError(
             f"{path}: bf16.enabled: with an offloaded optimizer DeepSpeed accumulates gradients in bf16 at stage"
             f" {stage}; use stage 3"
         )
+    scaling = settings.get("fp16", {})
+    least, first = scaling.get("min_loss_scale", 1), 2 ** scaling.get("initial_scale_power", 16)
+    if least > first:
+        raise InputError(f"{path}: fp16.min_loss_scale: found {least}, over the initial scale {first}")
 
 
 def stage_of(settings: dict[str, Any]) -> int:
@@ -132,9 +153,15 @@ def stage_of(settings: dict[str, Any]) -> int:
     return int(settings.get("zero_optimization", {}).get("stage", 0))
 
 
-def is_bf16(settings: dict[str, Any]) -> bool:
-    """Whether weights and activations are bf16 in the forward and backward pass; else they are fp32."""
-    return bool(settings.get("bf16", {}).get("enabled", False))
+def precision_of(settings: dict[str, Any]) -> Precision:
+    """What weights and activations are in the forward and backward pass."""
+    if _enabled(settings, "fp16"):
+        return "fp16"
+    return "bf16" if _enabled(settings, "bf16") else "fp32"
+
+
+def _enabled(settings: dict[str, Any], precision: Precision) -> bool:
+    return bool(settings.get(precision, {}).get("enabled", False))
 
 
 def offloads_optimizer(settings: dict[str, Any]) -> bool:
@@ -146,12 +173,12 @@ def offloads_optimizer(settings: dict[str, Any]) -> bool:
 def described(settings: dict[str, Any]) -> str:
     """Stage, precision and offloading, for people."""
     where = ", optimizer on the host" if offloads_optimizer(settings) else ""
-    return f"ZeRO stage {stage_of(settings)}, {'bf16' if is_bf16(settings) else 'fp32'}{where}"
+    return f"ZeRO stage {stage_of(settings)}, {precision_of(settings)}{where}"
 
 
 def made_exact(settings: dict[str, Any]) -> dict[str, Any]:
     """The checked settings with what the user may not choose: fp32 sums, and an optimizer that compiles nothing."""
     exact = {**settings, "zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
-    if is_bf16(settings):
+    if precision_of(settings) != "fp32":
         exact |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return exact

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,16 +24,20 @@ import deepspeed
 import deepspeed.ops
 import deepspeed.runtime.bf16_optimizer
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from torch import Tensor
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.batch import BatchGeometry
-from pipeline.deepspeed_json import made_exact, offloads_optimizer, stage_of
+from pipeline.deepspeed_json import made_exact, offloads_optimizer, precision_of, stage_of
+from pipeline.errors import InputError
 from pipeline.fragments import give_to_model, make_states, masters_of, places
 from pipeline.lamb import Lamb
+from pipeline.loss_scale import LossScale
 from pipeline.model import MaskedLM
 from pipeline.muon import Muon
+from pipeline.run_folder import LossScaleNumbers
 
 deepspeed.runtime.zero.utils.ZERO_SUPPORTED_OPTIMIZERS += [Lamb, Muon]  # else it warns of an untested one
 # It prints the memory in use eight times at every start, whatever the settings say.
@@ -61,6 +66,16 @@ def bound_collectives(seconds: float) -> None:
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
 
+def check_precision(path: Path, settings: dict[str, Any]) -> None:
+    """Whether this device can what a DeepSpeed JSON, read from `path`, asks of it.
+
+    Raises:
+        InputError: it asks for fp16 on a device without.
+    """
+    if precision_of(settings) == "fp16" and not get_accelerator().is_fp16_supported():
+        raise InputError(f"{path}: fp16.enabled: this device has no arithmetic in fp16; enable bf16, or neither")
+
+
 @dataclass
 class Fragment:
     """The part of one parameter that this rank keeps: elements `begin` … of the flattened tensor.
@@ -87,6 +102,7 @@ class Engine:
         masters: the fp32 tensors that this rank's optimizer updates; places: what they hold.
         shapes: of the parameters, which are empty tensors between passes at stage 3. states: what the optimizer keeps
             of each. updates: made by the optimizer; fewer than steps where some were skipped.
+        loss_scale: where the precision is fp16; what DeepSpeed holds of a gradient is so many times as large.
     """
 
     def __init__(
@@ -117,6 +133,7 @@ class Engine:
             },
         )
         names = {parameter: name for name, parameter in model.named_parameters()}
+        self.loss_scale = LossScale(self.deepspeed.optimizer) if precision_of(settings) == "fp16" else None
         self.places = places(names, self.deepspeed.optimizer, dist.get_rank())
         self.masters = masters_of(self.deepspeed.optimizer)
         make_states(self.places, optimizer)
@@ -144,6 +161,8 @@ class Engine:
         with self._told(grad_norm):
             self.deepspeed.step()
         self.updates += self.deepspeed.was_step_applied()
+        if self.loss_scale and self.deepspeed.was_step_applied():
+            self.loss_scale.move(overflow=False)
 
     @contextmanager
     def _told(self, grad_norm: float) -> Iterator[None]:
@@ -152,7 +171,8 @@ class Engine:
         if self.stage == 0 or isinstance(optimizer, BF16_Optimizer):
             yield
             return
-        value = torch.full((), grad_norm, device=self.deepspeed.device)
+        scale = self.loss_scale.value if self.loss_scale else 1.0
+        value = torch.full((), grad_norm * scale, device=self.deepspeed.device)
         name, norm = ("_get_norm_groups", [value]) if self.stage == 3 else ("scaled_global_norm", value)
         setattr(optimizer, name, lambda: norm)  # on the object, before the method of its class
         yield
@@ -169,9 +189,11 @@ class Engine:
             found.append(Fragment(place.name, place.begin, tensors))
         return found
 
-    def restored(self, updates: int) -> None:
+    def restored(self, updates: int, loss_scale: LossScaleNumbers | None) -> None:
         """After the fragments' tensors were set to what they were after so many updates, on every rank."""
         self.updates = updates
+        if self.loss_scale:
+            self.loss_scale.restore(loss_scale)
         for state in self.optimizer.state.values():
             state["step"].fill_(updates)
         give_to_model(self.deepspeed.optimizer)

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline import checkpoint
 from pipeline.configfile import load_config
-from pipeline.deepspeed_json import is_bf16
+from pipeline.deepspeed_json import precision_of
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, Scores
 from pipeline.model import MaskedLM
@@ -30,6 +30,7 @@ from pipeline.run_folder import RunFolder, check_provenance, identity, none_soun
 from pipeline.sequences import Sequences
 from pipeline.shards import Corpus
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PSEUDO_SAMPLES = 16  # where a run's configuration asks for none
 
 
@@ -107,8 +108,7 @@ def _of_run(run: RunFolder, corpus: Corpus) -> Saved:
     check_provenance(manifest, identity(config, corpus), folder)
     model = MaskedLM(config.model, corpus.vocab_size)
     checkpoint.load_weights(folder, manifest, model)
-    if is_bf16(manifest["deepspeed"]):
-        model = model.to(torch.bfloat16)
+    model = model.to(DTYPES[precision_of(manifest["deepspeed"])])
     batch = config.batch
     return Saved(str(folder), model, batch.sequence_length, batch.documents, config.evaluation)
 

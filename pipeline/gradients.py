@@ -11,7 +11,10 @@ from pipeline.engine import Engine
 
 
 def held(engine: Engine) -> list[Tensor]:
-    """This rank's share of the gradient, reduced and before clipping: over all ranks each element once."""
+    """This rank's share of the gradient, reduced and before clipping: over all ranks each element once.
+
+    In fp16 it is the gradient times the loss scale.
+    """
     optimizer = engine.deepspeed.optimizer
     if engine.stage == 0:  # every rank has all of it
         found = [parameter.grad for parameter in engine.model.parameters() if parameter.grad is not None]
@@ -24,11 +27,16 @@ def held(engine: Engine) -> list[Tensor]:
     return [tensor for group in optimizer.averaged_gradients.values() for tensor in group]
 
 
-def squared_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
-    """Sum of squares, a float64 scalar on the device; not finite when an element is not, or is over 1e19."""
+def squared_norm(engine: Engine) -> Tensor:
+    """Sum of squares of what `held` gives, without a loss scale: a float64 scalar on the device.
+
+    It is not finite when an element is not, or is over 1e19.
+    """
+    gradients, device = held(engine), engine.deepspeed.device
     if not gradients:
         return torch.zeros((), dtype=torch.float64, device=device)
-    return torch.stack(torch._foreach_norm(gradients)).double().square().sum().to(device)
+    square = torch.stack(torch._foreach_norm(gradients)).double().square().sum().to(device)
+    return square / engine.loss_scale.value**2 if engine.loss_scale else square
 
 
 def _nothing(record: logging.LogRecord) -> bool:
@@ -39,7 +47,7 @@ def discard(engine: Engine) -> None:
     """End the step without an update: weights and optimizer states stay as they are, to the last bit.
 
     DeepSpeed itself drops a step whose norm is not finite, from stage 1 on; so it is told that this one's is not, also
-    where only the loss was.
+    where only the loss was. The loss scale stays too.
     """
     optimizer = engine.deepspeed.optimizer
     if engine.stage == 0:
@@ -52,5 +60,8 @@ def discard(engine: Engine) -> None:
         for gradient in held(engine):
             gradient.fill_(torch.inf)
     engine.step(0.0, torch.inf)
+    if engine.stage in (1, 2) and not isinstance(optimizer, BF16_Optimizer):
+        # In fp16 with an offloaded optimizer it keeps the sums, and would add to what was not finite.
+        optimizer.averaged_gradients.update(dict.fromkeys(optimizer.averaged_gradients))
     logger.removeFilter(_nothing)
     assert not engine.deepspeed.was_step_applied()

@@ -91,6 +91,14 @@ class Metrics:
             f"step {position.step}/{self.last}  skipped on all ranks: {reason} ({position.skipped_in_a_row} in a row)"
         )
 
+    def overflow(self, position: Position, values: dict[str, float]) -> None:
+        """The step that ends at `position` left the weights as they were: its loss scale was too large for fp16."""
+        self._write({"event": "overflow", "step": position.step, "data_step": position.data_step - 1, **values})
+        self.say(
+            f"step {position.step}/{self.last}  skipped on all ranks: its gradient is too large for fp16 at the loss"
+            f" scale {values['loss_scale']:,.10g}"
+        )
+
     def rolled_back(self, position: Position, back: Position) -> None:
         """What was done behind the checkpoint is forgotten, but not that it was."""
         if self.file:

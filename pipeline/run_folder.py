@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import DigestError, InputError, UserError
@@ -22,7 +23,7 @@ from pipeline.ranges import read_ranges
 from pipeline.retention import delete, superfluous
 from pipeline.shards import Corpus
 
-KIND, FORMAT = "checkpoint", 2
+KIND, FORMAT = "checkpoint", 3
 SET_ASIDE = "broken-"  # prefix of checkpoints that no longer count
 _STEP = re.compile(r"step-(\d{8,})")
 
@@ -151,6 +152,16 @@ def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
     }
 
 
+class LossScaleNumbers(TypedDict):
+    """What a checkpoint keeps of a dynamic loss scale: the fields of DeepSpeed's scaler, and a count."""
+
+    cur_scale: float
+    cur_iter: int
+    last_overflow_iter: int
+    cur_hysteresis: int
+    overflows: int  # steps that were skipped because the scale was too large
+
+
 class CheckpointManifest(Manifest):
     """A checkpoint's manifest: parameters → shapes and optimizer's states, Megatron's counters, and the stamp."""
 
@@ -158,6 +169,7 @@ class CheckpointManifest(Manifest):
     updates: int  # of the optimizer: fewer than steps where some were skipped
     tensors: dict[str, list[Annotated[int, Field(ge=0)]]]
     states: dict[str, list[str]]
+    loss_scale: LossScaleNumbers | None  # None without a dynamic one: in fp32 and bf16
     jumps: int  # of the data, ahead of the steps
     skipped_in_a_row: int  # steps, the last of which is this one
     rolled_back_to: int  # step; −1: never

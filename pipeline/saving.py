@@ -111,6 +111,7 @@ class Saver:
             "updates": self.engine.updates,
             "tensors": self.engine.shapes,
             "states": self.engine.states,
+            "loss_scale": self.engine.loss_scale.numbers() if self.engine.loss_scale else None,
             **stamp,
         }
         fragments = self.engine.fragments()

@@ -70,12 +70,15 @@ def advance(trainer: Trainer, metrics: Metrics, position: Position) -> Position:
         skipped_steps = done - trainer.engine.updates
         if result.unsound:
             metrics.skipped(position, result.unsound, skipped_steps)
+        elif result.overflow:
+            metrics.overflow(position, {**result.scaling, "skipped_steps": skipped_steps})
         else:
             metrics.train(done, {
                 "loss": result.loss,
                 "learning_rate": learning_rate(step.number, config.optimizer, config.schedule),
                 "grad_norm": result.grad_norm,
                 "predicted_tokens": result.computed[-1],
+                **result.scaling,
                 **trainer.counters.speed(result.computed, trainer.watch.lap(), result.waited),
                 **trainer.counters.consumed(position.data_step),
                 "skipped_steps": skipped_steps,

@@ -18,7 +18,7 @@ from pipeline.batch import BatchGeometry
 from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
 from pipeline.deepspeed_json import read_deepspeed_json
-from pipeline.engine import Engine, bound_collectives
+from pipeline.engine import Engine, bound_collectives, check_precision
 from pipeline.errors import LeftAtOnce, UserError
 from pipeline.evaluate import HeldOut
 from pipeline.guard import Guard, unsound
@@ -44,6 +44,8 @@ class StepDone:
     loss: float  # nats a predicted token
     grad_norm: float  # of the whole gradient, before clipping
     unsound: str | None  # why it was skipped
+    overflow: bool  # the loss scale was too large for it, so that it was skipped and the next scale is smaller
+    scaling: dict[str, float]  # in fp16: the loss scale that it had, and how many overflows there have been
     computed: tuple[int, int, int]  # tokens without padding, pairs of them that attend, predicted tokens
     waited: float  # seconds for data, of the mean rank
     stop: bool  # a rank was asked to
@@ -69,6 +71,8 @@ class Trainer:
         corpus.verify_sizes()
         self.batches = TrainBatches(config.corpus, config, self.geometry)
         self.held_out = HeldOut(corpus, config.batch.sequence_length, config.evaluation, config.batch.documents)
+        settings = read_deepspeed_json(config.deepspeed)
+        check_precision(config.deepspeed, settings)
         model = initial_model(config, corpus)
         if config.model.init_from and not self.run.steps():  # else a checkpoint's weights follow
             said = load_start(model, config.model)
@@ -77,7 +81,6 @@ class Trainer:
         if config.compile:
             model.compile_layers()
         optimizer = build_optimizer(model.to(device), config.optimizer)
-        settings = read_deepspeed_json(config.deepspeed)
         self.engine = Engine(model, optimizer, self.geometry, settings, config.optimizer.max_grad_norm)
         bound_collectives(self.watchdog.longest)  # of the groups that DeepSpeed made, too
         dtype = next(model.parameters()).dtype
@@ -157,7 +160,7 @@ class Trainer:
                 self.engine.backward(loss, predicted.clamp(min=1))  # without predicted tokens zero, not 0 ÷ 0
             loss_sum += loss.detach()
         with self._in("counters"):
-            square = gradients.squared_norm(gradients.held(self.engine), self.device)
+            square = gradients.squared_norm(self.engine)
             bad = (~loss_sum.isfinite()).double()
             told = [self.watch.waited, self.stop_requested, self.saver.due, self.saver.ready, *computed]
             mine = [loss_sum, square, bad, bad * self.rank, *map(scalar, told)]
@@ -166,17 +169,25 @@ class Trainer:
                 [totals, predicted[None]]
             ).tolist()
         loss, grad_norm = loss_all / max(predicted_all, 1), math.sqrt(squares)
-        reason = unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
+        scale = self.engine.loss_scale
+        scaling = {"loss_scale": scale.value} if scale else {}
+        overflow = scale is not None and scale.too_large(loss, grad_norm)
+        reason = None if overflow else unsound(loss, grad_norm, int(bad_ranks), int(bad_rank))
         with self._in("update"):
-            if reason is None:
+            if overflow or reason:
+                gradients.discard(self.engine)
+            else:
                 rate = learning_rate(step.number, self.config.optimizer, self.config.schedule)
                 self.engine.step(rate, grad_norm)
-            else:
-                gradients.discard(self.engine)
+        if scale:
+            if overflow:
+                scale.move(overflow=True)
+            scaling["overflows"] = scale.overflows
         if ready == self.world_size:
             self.saver.settle()
         done = (int(tokens), int(pairs), int(predicted_all))
-        return StepDone(loss, grad_norm, reason, done, waited / self.world_size, stop=bool(stop), save=bool(due))
+        waited /= self.world_size
+        return StepDone(loss, grad_norm, reason, overflow, scaling, done, waited, stop=bool(stop), save=bool(due))
 
     def _in(self, part: str) -> AbstractContextManager[None]:
         self.watchdog.now(part)

@@ -25,6 +25,7 @@ def checkpoint(run: RunFolder, step: int, world_size: int = 1, **stamped: Any) -
     fields = {
         "step": step,
         "updates": step,
+        "loss_scale": None,
         "jumps": 0,
         "skipped_in_a_row": 0,
         "rolled_back_to": -1,

@@ -8,6 +8,7 @@ A start costs seconds, so a process makes several engines; ZeRO stage 3 changes 
 import sys
 from pathlib import Path
 
+import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import start_processes

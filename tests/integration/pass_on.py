@@ -9,6 +9,7 @@ configuration's folder under that name, and the held-out loss with it is said.
 import sys
 from pathlib import Path
 
+import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline import checkpoint
 from pipeline.configfile import load_config
 from pipeline.data import steps

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
 from pipeline.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig

@@ -15,6 +15,7 @@ from pipeline.data import steps
 from pipeline.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
+from pipeline.trainer import StepDone
 from tests.integration import flipped_bit
 from tests.integration.bad_micro_batches import BAD, Bad
 
@@ -31,9 +32,13 @@ def digest(trainer: Bad) -> str:
     return hashed.hexdigest()
 
 
-def step(trainer: Bad, number: int) -> str | None:
+def take(trainer: Bad, number: int) -> StepDone:
     (one,) = steps(trainer.batches, trainer.rank, number, number + 1, workers=0)
-    return trainer.train_step(one).unsound
+    return trainer.train_step(one)
+
+
+def step(trainer: Bad, number: int) -> str | None:
+    return take(trainer, number).unsound
 
 
 def check(config: PretrainConfig) -> list[str]:

@@ -9,6 +9,7 @@ stage 3 changes it for good and comes last.
 import sys
 from pathlib import Path
 
+import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
 from pipeline.data import steps
 from pipeline.engine import start_processes

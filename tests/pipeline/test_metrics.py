@@ -97,6 +97,14 @@ def test_a_roll_back_is_remembered_and_what_it_undid_forgotten(
     assert [line["event"] for line in lines_of(run)] == ["train", "train"]
 
 
+def test_an_overflow_is_an_event_and_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, values = RunFolder(tmp_path), {"loss_scale": 65536.0, "overflows": 2, "skipped_steps": 3}
+    Metrics(run, 0, 40).overflow(Position(5, 2, 0), values)
+    assert lines_of(run) == [{"event": "overflow", "step": 5, "data_step": 6, **values}]
+    said = "step 5/40  skipped on all ranks: its gradient is too large for fp16 at the loss scale 65,536"
+    assert said in capsys.readouterr().out.splitlines()
+
+
 def test_a_log_gets_a_line_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal: every twentieth part of the run and the last step, not each of a million steps."""
     metrics = Metrics(RunFolder(tmp_path), 0, 101)

@@ -30,7 +30,7 @@ def _one_rank() -> Iterator[None]:
 class Kept:
     """An engine as far as a save looks."""
 
-    stage, world_size, updates = 1, 1, 3
+    stage, world_size, updates, loss_scale = 1, 1, 3, None
     shapes, states = {"w": [2, 3]}, {"w": ["exp_avg", "exp_avg_sq"]}
 
     def __init__(self) -> None:
