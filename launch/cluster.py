@@ -135,8 +135,8 @@ class Cluster:
         """
         hosts, port, variables, said = self.hosts, self.options.master_port or PORT, self.variables, ""
         if self.options.preflight:
-            fit = self.fit(first=not made)
-            hosts, said = self._pick([found.host for found in fit])
+            fit = self.fit(first=not made, end=True)
+            hosts, said = self.pick([found.host for found in fit])
             chosen = [found for found in fit if found.host.name in {host.name for host in hosts}]
             port = self.options.master_port or chosen[0].port
             variables = {**_on_cpus(chosen, hosts[0].slots), **variables}
@@ -173,21 +173,21 @@ class Cluster:
                 break
         return unanswered
 
-    def fit(self, first: bool) -> list[Fit]:
-        """The hosts that can take part.
+    def fit(self, first: bool, end: bool) -> list[Fit]:
+        """The hosts that can take part; `end`: what an earlier start left on them is killed.
 
         Raises:
             RunError: too few.
         """
         master = self.options.master_addr or self.hosts[0].name
         cpu = self.variables.get("DS_ACCELERATOR") == "cpu"
-        fit = preflight(self.ssh, self.hosts, self.config, master, cpu)
+        fit = preflight(self.ssh, self.hosts, self.config, master, cpu=cpu, end=end)
         needed = self.options.min_hosts or (len(self.hosts) if first else 1)
         if len(fit) < needed:
             raise RunError(f"{len(fit)} of {len(self.hosts)} host(s) are fit, {needed} are needed; see the lines above")
         return fit
 
-    def _pick(self, fit: list[Host]) -> tuple[list[Host], str]:
+    def pick(self, fit: list[Host]) -> tuple[list[Host], str]:
         """The hosts to use, and a line where they are not all."""
         batch = self.config.batch
         hosts = pick(fit, batch.train_batch_size // batch.train_micro_batch_size_per_gpu)
@@ -226,17 +226,25 @@ def launch(config: PretrainConfig, options: Options, show: bool = False, dry_run
     if show:
         cluster.show_command()
         return 0
-    _check_programs()
+    check_programs()
     done = steps_done(run, config, corpus)
     if dry_run:
-        if options.preflight:
-            cluster.fit(first=True)
-        plan.show(config, world_size, f"{len(cluster.hosts)} host(s)")
+        _show_plan(cluster)
         return 0
     if is_done(run, config, done):
         return 0
     with locked(run) as lock, _locked_everywhere(run):
         return supervise(Run(run.log, cluster.start, lambda: max(run.steps(), default=0), config.restarts), lock)
+
+
+def _show_plan(cluster: Cluster) -> None:
+    """On the hosts that are fit now; whatever runs there is left alone."""
+    hosts, said = cluster.hosts, ""
+    if cluster.options.preflight:
+        hosts, said = cluster.pick([found.host for found in cluster.fit(first=True, end=False)])
+    if said:
+        print(said)
+    plan.show(cluster.config, _slots(hosts), f"{len(hosts)} host(s)")
 
 
 @contextmanager
@@ -257,7 +265,8 @@ def _locked_everywhere(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _check_programs() -> None:
+def check_programs() -> None:
+    """Raises InputError where a program is missing that starts the hosts."""
     for program in ("pdsh", "ssh"):
         if shutil.which(program) is None:
             raise InputError(f"{program}: no such program here; DeepSpeed starts hosts by pdsh over ssh")

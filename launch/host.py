@@ -2,7 +2,7 @@
 
 A request is a line of JSON on standard input, so that no path and no name of a run stands in a shell's command:
 
-    {"do": "check", …}    is this machine fit for the run? What an earlier start left of it here is killed first
+    {"do": "check", …}    is this machine fit for the run? What an earlier start left here is killed first, if `end`
     {"do": "stop", …}     ask the run's ranks here to save and end
     {"do": "end", …}      kill them
 
@@ -88,7 +88,7 @@ def end(config: str) -> int:
 
 def check(request: dict[str, Any]) -> dict[str, Any]:
     """What is wrong with this machine for the run, each in a few words, and what the others need to know of it."""
-    ended = end(request["config"])
+    ended = end(request["config"]) if request["end"] else 0
     problems = [
         f"{name} is {found}, here {expected}"
         for (name, expected), found in zip(request["identity"].items(), identity().values(), strict=True)

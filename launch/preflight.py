@@ -24,15 +24,17 @@ class Fit:
     port: int  # free a moment ago
 
 
-def preflight(ssh: Ssh, hosts: Sequence[Host], config: PretrainConfig, master: str, cpu: bool) -> list[Fit]:
-    """The hosts that are fit, in order; what an earlier start left on them is killed.
+def preflight(
+    ssh: Ssh, hosts: Sequence[Host], config: PretrainConfig, master: str, *, cpu: bool, end: bool
+) -> list[Fit]:
+    """The hosts that are fit, in order.
 
     Each must answer, run the same Python, libraries and code, see the run's folder (it reads there what was written
     here, and this machine reads what it wrote), the same corpus and DeepSpeed JSON, know the first host's name, and
     have a GPU for each slot, unless no host has any.
 
     Args:
-        master: the first host's name. cpu: GPUs are not used.
+        master: the first host's name. cpu: GPUs are not used. end: what an earlier start left on them is killed.
     """
     run = RunFolder(config.output)
     folder = run.log
@@ -46,6 +48,7 @@ def preflight(ssh: Ssh, hosts: Sequence[Host], config: PretrainConfig, master: s
         "nonce": nonce,
         "files": _digests(config.corpus / MANIFEST, config.deepspeed),
         "cpu": cpu,
+        "end": end,
         "master": master,
     }
     requests = [{**common, "slots": host.slots, "answer": f"{nonce}-{n}"} for n, host in enumerate(hosts)]

@@ -72,6 +72,11 @@ class Loopback:
         else:
             pytest.fail("no sshd could be started")
         (folder / "ssh_config").write_text(CLIENT.format(port=self.port, folder=folder))
+        command = ["ssh", "-F", str(folder / "ssh_config"), "-o", "BatchMode=yes", ADDRESSES[0], "true"]
+        login = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if login.returncode != 0:  # an account without a shell, or locked
+            self.close()
+            pytest.skip(f"no login by ssh here: {login.stderr.strip() or login.returncode}")
 
     def start(self, address: str) -> bool:
         """Let a host answer (again); whether it does."""

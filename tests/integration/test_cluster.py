@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.conftest import PRETRAIN_YAML
 from tests.tiny import tiny_corpus
 
 ROOT = Path(__file__).parents[2]
+ODD, VALUE = "KILOBATCH_ODD", "two  words; 'quoted' & more > x | y #z"
+SECRET = "MLFLOW_TRACKING_TOKEN"  # a name that DeepSpeed would export
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ class Command:
 
     def __init__(self, hosts: Loopback, folder: Path, *words: str) -> None:
         self.said = folder / "said.txt"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **hosts.environment()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **hosts.environment(), ODD: VALUE, SECRET: "hunter2"}
         command = [sys.executable, "-m", "launch.cli", *words]
         with self.said.open("w") as file:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
@@ -72,14 +75,14 @@ def launched(hosts: Loopback, folder: Path, *settings: str) -> Command:
 
 
 def ranks_of(run: RunFolder) -> dict[int, psutil.Process]:
-    """The rank processes that have told of themselves, by their rank."""
+    """By their rank: each is a child of who looks after it and a parent of loader workers, all of which look alike."""
+    alike = {process.pid: process for process in ranks(str(run.config))}
     found = {}
-    for process in ranks(str(run.config)):
-        try:
-            if process.parent().cmdline() == process.cmdline():
+    for process in alike.values():
+        with suppress(psutil.Error):
+            above = process.ppid()
+            if above in alike and alike[above].ppid() not in alike:
                 found[int(process.environ()["RANK"])] = process
-        except (psutil.Error, AttributeError):
-            continue
     return found
 
 
@@ -96,6 +99,10 @@ def test_a_run_goes_on_without_a_host_that_is_lost_and_stops_when_asked(hosts: L
     run, reference = RunFolder(folder / "run"), RunFolder(folder / "reference")
     command = launched(hosts, folder, "checkpoint.every_steps=20", "restarts.first_wait_seconds=0")
     lost = command.wait_until(lambda: steps_seen(run) >= 2 and ranks_of(run).get(1))
+    environment = lost.environ()
+    assert environment[ODD] == VALUE
+    assert environment["GLOO_SOCKET_IFNAME"] == "lo"
+    assert SECRET not in environment
     hosts.stop(ADDRESSES[1])
     lost.kill()
     command.wait_until(lambda: f"1 of 2 ranks, on {ADDRESSES[0]} × 1: 8 sequences a step" in command.said.read_text())
@@ -109,6 +116,7 @@ def test_a_run_goes_on_without_a_host_that_is_lost_and_stops_when_asked(hosts: L
     assert said.count(f"host {ADDRESSES[1]}: ready: ") == 1
     assert f"host {ADDRESSES[1]}: left out: not reachable by ssh: " in said
     assert said.count("; restart 1 of at most ") == 1
+    assert "an earlier start were killed" not in said
     assert "run it again to go on" in said.splitlines()[-1]
     assert "INFO" not in said
     assert ranks(str(run.config)) == []

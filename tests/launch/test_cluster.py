@@ -1,5 +1,6 @@
 """`kilobatch launch`: the exact command, hosts that are not fit, and nothing that a shell would run."""
 
+import fcntl
 import os
 import shlex
 import subprocess
@@ -11,11 +12,11 @@ from typing import Any
 import pytest
 
 from launch.cluster import Cluster, Options, launch
-from launch.hostfile import read_hostfile
-from launch.preflight import preflight
+from launch.hostfile import Host, read_hostfile
+from launch.preflight import Fit, preflight
 from launch.remote import Ssh
 from pipeline.configfile import load_config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.pretrain_config import PretrainConfig
 from tests.cluster import ADDRESSES, Loopback, missing
 
@@ -45,7 +46,7 @@ def test_print_shows_the_command_and_contacts_nobody(pretrain_yaml: Path, hostfi
     assert "hunter2" not in done.stdout
     *comments, command = done.stdout.splitlines()
     assert [line.removeprefix("#   ") for line in comments[1:-1]] == TWO.splitlines()
-    assert comments[-1].endswith(": DS_ACCELERATOR GLOO_SOCKET_IFNAME HF_HUB_OFFLINE KINETO_LOG_LEVEL OMP_NUM_THREADS")
+    assert {"GLOO_SOCKET_IFNAME", "KINETO_LOG_LEVEL", "OMP_NUM_THREADS"} <= set(comments[-1].split())
     variables = dict(word.split("=", 1) for word in shlex.split(command)[:2])
     assert variables["DS_ENV_FILE"] == str(tmp_path / "run" / "log" / "environment")
     assert "-p 2222 " in variables["PDSH_SSH_ARGS_APPEND"]
@@ -98,6 +99,100 @@ def test_hosts_have_as_many_slots_each(pretrain_yaml: Path, hostfile: Path) -> N
         Cluster(load_config(PretrainConfig, pretrain_yaml), Options(hostfile))
 
 
+def cluster_of_three(
+    folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch, *settings: str
+) -> tuple[Cluster, list[str]]:
+    """Three hosts of two slots, and the names of those that answer, which a test may change."""
+    hostfile, answering = folder / "three", ["a", "b", "c"]
+    hostfile.write_text("a slots=2\nb slots=2\nc slots=2\n")
+
+    def preflight(ssh: Ssh, hosts: list[Host], *_: object, end: bool, **__: object) -> list[Fit]:
+        assert end
+        return [Fit(host, 0, 8, 4000 + n) for n, host in enumerate(hosts) if host.name in answering]
+
+    monkeypatch.setattr("launch.cluster.preflight", preflight)
+    cluster = Cluster(load_config(PretrainConfig, config, settings), Options(hostfile))
+    cluster.run.log.mkdir(parents=True)
+    return cluster, answering
+
+
+def test_each_start_is_on_the_hosts_that_are_there_and_the_batch_stays(
+    pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    settings = ["batch.train_batch_size=24", "resume=never"]
+    cluster, answering = cluster_of_three(tmp_path, pretrain_yaml, monkeypatch, *settings)
+
+    def start(made: int) -> tuple[int, str, str, str]:
+        made_ = cluster.start(made)
+        words = made_.command
+        chosen = [words[words.index(name) + 1] for name in ("--master_addr", "--master_port")]
+        assert made_.environment.get("DS_ACCELERATOR") == "cpu"
+        assert "hunter2" not in str(made_)
+        return made_.world_size, cluster.hostfile.read_text(), ":".join(chosen), made_.said
+
+    assert start(0) == (6, "a slots=2\nb slots=2\nc slots=2\n", "a:4000", "")
+    assert load_config(PretrainConfig, cluster.run.config).resume == "never"
+    answering.remove("a")
+    size, hostfile, master, said = start(1)
+    assert (size, hostfile, master) == (4, "b slots=2\nc slots=2\n", "b:4001")
+    assert said.startswith(
+        "4 of 6 ranks, on b × 2, c × 2: 24 sequences a step = 1 a micro-batch × 6 accumulated × 4 rank"
+    )
+    assert load_config(PretrainConfig, cluster.run.config).resume == "auto"
+    answering.insert(0, "a")  # it is back
+    assert start(2)[0] == 6
+    assert "OMP_NUM_THREADS=4\n" in cluster.exported.read_text()
+    assert "hunter2" not in cluster.exported.read_text()
+    assert cluster.exported.stat().st_mode & 0o777 == 0o600
+
+
+def test_too_few_hosts_are_one_line(pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, answering = cluster_of_three(tmp_path, pretrain_yaml, monkeypatch, "batch.train_batch_size=24")
+    answering.remove("b")
+    with pytest.raises(RunError, match=r"^2 of 3 host\(s\) are fit, 3 are needed; see the lines above$"):
+        cluster.start(0)
+    answering.clear()
+    with pytest.raises(RunError, match=r"^0 of 3 host\(s\) are fit, 1 are needed"):
+        cluster.start(1)
+
+
+def test_a_dry_run_shows_the_plan_of_the_hosts_that_are_fit_and_ends_nothing(
+    pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, _ = cluster_of_three(tmp_path, pretrain_yaml, monkeypatch, "batch.train_batch_size=24")
+
+    def preflight(ssh: Ssh, hosts: list[Host], *_: object, end: bool, **__: object) -> list[Fit]:
+        assert not end
+        return [Fit(host, 0, 8, 4000) for host in hosts[1:]]
+
+    monkeypatch.setattr("launch.cluster.preflight", preflight)
+    monkeypatch.setattr("launch.cluster.check_programs", lambda: None)
+    assert launch(cluster.config, Options(tmp_path / "three", min_hosts=2), dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("4 of 6 ranks, on b × 2, c × 2: ")
+    assert "4 on 2 host(s)" in said
+
+
+def test_two_commands_do_not_train_in_one_folder(
+    pretrain_yaml: Path, hostfile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock that other machines see: the one on the folder is of this machine alone."""
+    (tmp_path / "programs").mkdir()
+    for program in ("pdsh", "ssh"):
+        (tmp_path / "programs" / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    (tmp_path / "run" / "log").mkdir(parents=True)
+    with (tmp_path / "run" / "log" / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="a run on another machine is training here; wait for it"):
+            launch(load_config(PretrainConfig, pretrain_yaml), Options(hostfile))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="pdsh: no such program here"):
+        launch(load_config(PretrainConfig, pretrain_yaml), Options(hostfile))
+
+
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     if reason := missing():
@@ -113,14 +208,15 @@ def test_a_host_that_is_fit_and_one_that_does_not_answer(
     config = load_config(PretrainConfig, pretrain_yaml)
     ssh = Ssh.of({**hosts.environment(), "PYTHONPATH": str(ROOT)}, None)
     found = read_hostfile(hosts.hostfile())
-    assert [fit.host.name for fit in preflight(ssh, found, config, ADDRESSES[0], cpu=True)] == list(ADDRESSES)
+    assert [fit.host.name for fit in preflight(ssh, found, config, ADDRESSES[0], cpu=True, end=False)] == list(
+        ADDRESSES
+    )
     said = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0].rpartition(" ")[0] for line in said] == [
-        f"host {a}: ready: {os.cpu_count()}" for a in ADDRESSES
-    ]
+    assert [line.split(": ready: ")[0] for line in said] == [f"host {address}" for address in ADDRESSES]
+    assert all(line.endswith(" core(s), no GPU, 1 slot(s)") for line in said)
     assert list((config.output / "log").iterdir()) == []
     hosts.stop(ADDRESSES[1])
-    assert [fit.host.name for fit in preflight(ssh, found, config, ADDRESSES[0], cpu=True)] == [ADDRESSES[0]]
+    assert [fit.host.name for fit in preflight(ssh, found, config, ADDRESSES[0], cpu=True, end=False)] == [ADDRESSES[0]]
     assert hosts.start(ADDRESSES[1])
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith(f"host {ADDRESSES[1]}: left out: not reachable by ssh: ")

@@ -30,6 +30,7 @@ def request_(tmp_path: Path) -> dict[str, Any]:
         "answer": "nonce-0",
         "files": {str(tmp_path / "a.json"): file_sha256(tmp_path / "a.json")},
         "cpu": False,
+        "end": True,
         "slots": 2,
         "master": "127.0.0.1",
     }
@@ -83,6 +84,14 @@ def process_like_a_rank(folder: Path, config: str) -> Iterator["subprocess.Popen
     finally:
         process.kill()
         process.communicate()
+
+
+def test_what_runs_is_ended_before_a_start_and_not_for_a_look(request_: dict[str, Any], tmp_path: Path) -> None:
+    with process_like_a_rank(tmp_path, request_["config"]) as rank:
+        assert host.answer({**request_, "end": False})["ended"] == 0
+        assert rank.poll() is None
+        assert host.answer(request_)["ended"] == 1
+        assert not psutil.pid_exists(rank.pid)
 
 
 def test_ranks_of_this_run_alone_are_asked_or_killed(tmp_path: Path) -> None:
