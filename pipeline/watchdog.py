@@ -84,6 +84,7 @@ class Watchdog:
         self.noted += 1
 
     def __enter__(self) -> Self:
+        self._arm()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.thread.start()
         return self
@@ -94,12 +95,14 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def _watch(self) -> None:
-        while True:
-            without_lock = max(self._limit() - self.silent, self.grace) + 2 * self.grace
-            faulthandler.dump_traceback_later(without_lock * self.tick, exit=True, file=sys.stderr)
-            if self.left.wait(self.tick):
-                return
+        while not self.left.wait(self.tick):
             self.look()
+            self._arm()
+
+    def _arm(self) -> None:
+        """If this is not called again for so long, nobody can look."""
+        ticks = max(self._limit() - self.silent, self.grace) + 2 * self.grace
+        faulthandler.dump_traceback_later(ticks * self.tick, exit=True, file=sys.stderr)
 
     def _limit(self) -> int:
         return TICKS if self.steps > 1 else self.start_ticks
