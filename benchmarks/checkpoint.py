@@ -35,9 +35,10 @@ from rich.table import Table
 from benchmarks.train_step.settings import SETTINGS, Setting, write_config, write_corpus
 from pipeline import checkpoint
 from pipeline.configfile import load_config
-from pipeline.engine import end_process, start_processes
+from pipeline.engine import start_processes
 from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.rank import end_process
 from pipeline.run_folder import verify_checkpoint
 from pipeline.trainer import Trainer
 
