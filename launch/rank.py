@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from launch.host import STOP
 from pipeline import rank_log
@@ -35,11 +36,17 @@ def main(config: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, which the rank gets too
     signal.signal(STOP, lambda *_: os.kill(child, STOP))
     look_after(child, {reader: output for output, (reader, _) in enumerate(pipes, 1)})
-    status = os.waitpid(child, 0)[1]
+    end_like(os.waitpid(child, 0)[1])
+
+
+def end_like(status: int) -> NoReturn:
+    """End as a process did that `waitpid` tells of, also by its signal."""
     if os.WIFSIGNALED(status):
-        _note_death(os.WTERMSIG(status))
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
-        os.kill(os.getpid(), os.WTERMSIG(status))
+        number = os.WTERMSIG(status)
+        _note_death(number)
+        with suppress(OSError):  # SIGKILL has no handler to take away
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
     os._exit(os.waitstatus_to_exitcode(status))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline import rank_log
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 LOOK_AFTER = """\
@@ -90,3 +92,15 @@ def test_a_rank_whom_nobody_reads_goes_on_and_its_last_words_are_heard() -> None
     unread.stdout.close()
     assert unread.wait(60) == 256 - 4
     unread.stdin.close()
+
+
+@pytest.mark.parametrize("status", [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM, 0, 75 << 8])
+def test_who_looks_after_a_rank_ends_like_it_and_notes_a_death(status: int, tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, **rank_log.environment(tmp_path, 3), "RANK": "1"}
+    script = f"from launch.rank import end_like; end_like({int(status)})"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=60)
+    assert done.returncode == os.waitstatus_to_exitcode(status)
+    noted = [(event["code"], event["message"]) for event in rank_log.read_events(tmp_path, 3).get(1, [])]
+    killed = (1, "rank 1 was killed by signal 9 (Killed)")
+    stopped = (75, "stopped before the first step of this start; run it again to go on")
+    assert noted == {int(signal.SIGKILL): [killed], int(signal.SIGUSR1): [stopped]}.get(int(status), [])
