@@ -21,7 +21,8 @@ STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself ends ranks with
 KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)  # what ends a rank that cannot hear it yet
 LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one has failed
-DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here
+DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here …
+LATER = -signal.SIGABRT  # … but with this NCCL ends a rank that has lost its peer
 LOOK_SECONDS = 0.25
 ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
 DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
@@ -231,7 +232,8 @@ class Attempt:
         failures = [(end["time"], _told(self.log, rank, end)) for rank, end in ends.items() if end["code"]]
         for number, rank in self.ranks.items():
             if rank.death and number not in ends and (status := _status_of(rank.death, code, bool(failures))):
-                failures.append((rank.death.time - DEATH_SECONDS, _died(number, status)))
+                seen = rank.death.time - (0 if status == LATER else DEATH_SECONDS)
+                failures.append((seen, _died(number, status)))
         if failures:
             return min(failures, key=lambda failure: failure[0])[1]
         if self.signals.heard:

@@ -130,7 +130,7 @@ def pretrain(
         bool, typer.Option("--profile", help="take a few steps, say where their time went, stop")
     ] = False,
 ) -> None:
-    """Train on this machine, through the deepspeed launcher; run it again to go on where it stopped.
+    """Train on this machine, by the deepspeed launcher. A failed run goes on by itself, a stopped one if run again.
 
     Example: kilobatch pretrain configs/pretrain/demo.yaml optimizer.learning_rate=1e-3 --dry-run
     """

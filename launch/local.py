@@ -4,11 +4,12 @@ import base64
 import fcntl
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,9 +130,13 @@ def _environment(world_size: int, kind: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, and that the kernel gives to no connection before the ranks, seconds later, do."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])  # of those that it gives
+    while True:
+        port = secrets.choice(range(1024, first)) if first > 2048 else 0
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return int(listener.getsockname()[1])
 
 
 def is_done(run: RunFolder, config: PretrainConfig, done: int, profile: bool = False) -> bool:

@@ -1,21 +1,15 @@
 """Ranks without the launcher, for tests that start many: real processes over gloo, one thread each."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.local import free_port
 from pipeline.configfile import dump_config, load_config
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def run_ranks(world_size: int, arguments: Sequence[str], expected: int = 0) -> str:

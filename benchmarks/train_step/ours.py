@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.ranks import free_port
+from launch.local import free_port
 
 
 def train(config: Path, threads: int, cpus: Sequence[int | None] = (None,)) -> list[dict[str, Any]]:
