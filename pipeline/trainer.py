@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from pipeline import checkpoint, gradients
+from pipeline.agreement import agree
 from pipeline.batch import BatchGeometry
 from pipeline.counters import Counters
 from pipeline.data import MicroBatch, Step, TrainBatches, steps
@@ -100,9 +101,10 @@ class Trainer:
         self.stop_requested = True
 
     def resume(self) -> Position:
-        """Load the newest sound checkpoint as `resume` allows; where it was saved."""
+        """Load the newest checkpoint that is sound to all ranks, as `resume` allows; where it was saved."""
         self.watchdog.now("load")
         manifest, broken = self.run.to_resume(self.config.resume)
+        manifest = agree(self.run, manifest)
         if manifest is not None:
             check_provenance(manifest, self.stamp, self.run.checkpoint(manifest["step"]))
         self._load(manifest, broken)
@@ -120,6 +122,7 @@ class Trainer:
         manifest, broken = self.run.newest_sound(before, every)  # where a run goes back to that was never stopped
         if manifest is None:
             manifest, broken = self.run.newest_sound(before)
+        manifest = agree(self.run, manifest)
         self.guard.check_roll_back(position, manifest["step"] if manifest else None, reason)
         assert manifest is not None
         self._load(manifest, broken)
@@ -215,5 +218,9 @@ class Trainer:
         self.saver.finish()
 
     def _prune(self, saved: Position) -> None:
-        if not saved.skipped_in_a_row:  # a roll-back may want the last ones
+        if saved.skipped_in_a_row:  # a roll-back may want the last ones
+            return
+        try:
             self.run.prune(self.config.checkpoint)
+        except OSError as error:  # a file that another machine reads, say: no reason to end a run
+            print(f"kilobatch: not deleted: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)

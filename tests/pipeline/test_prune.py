@@ -5,16 +5,19 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, TEMPORARY
+from pipeline.position import Position
 from pipeline.pretrain_config import CheckpointConfig
 from pipeline.prune import choose
 from pipeline.retention import delete
 from pipeline.run_folder import RunFolder, verify_checkpoint
+from pipeline.trainer import Trainer
 from tests.checkpoints import WEIGHTS, checkpoint
 from tests.conftest import flip_byte
 
@@ -160,3 +163,23 @@ def test_a_crash_at_any_call_leaves_the_newest_sound_one(run: RunFolder, calls: 
         assert manifest is not None
         assert manifest["step"] == 70
         assert once() == end  # the next time finishes it
+
+
+def test_a_run_goes_on_where_an_old_checkpoint_cannot_be_deleted(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of it that another machine reads, say, on NFS."""
+
+    def busy(path: Path) -> None:
+        raise OSError(16, "Device or resource busy", str(path / WEIGHTS))
+
+    monkeypatch.setattr("pipeline.retention.remove", busy)
+    settings = SimpleNamespace(checkpoint=CheckpointConfig(every_steps=10, keep_last=1))
+    rank = cast(Trainer, SimpleNamespace(run=run, config=settings))
+    Trainer._prune(rank, Position(80, skipped_in_a_row=1))
+    assert len(run.steps()) == 8
+    Trainer._prune(rank, Position(80))
+    assert run.steps() == [80]
+    said = capsys.readouterr().err
+    assert said.startswith("kilobatch: not deleted: ")
+    assert said.endswith(f"-step-00000010/{WEIGHTS}: Device or resource busy\n")
