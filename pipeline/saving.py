@@ -13,6 +13,7 @@ folder, which the next start removes; behind it there is a whole checkpoint. `fi
 """
 
 import errno
+import math
 import os
 import shutil
 import time
@@ -27,7 +28,16 @@ import torch.distributed as dist
 
 from pipeline.engine import Engine, Fragment
 from pipeline.errors import RunError
-from pipeline.files import MANIFEST, TEMPORARY, publish_folder, seal, sync_folder, write_digested, write_json
+from pipeline.files import (
+    MANIFEST,
+    TEMPORARY,
+    canonical_json,
+    publish_folder,
+    seal,
+    sync_folder,
+    write_digested,
+    write_json,
+)
 from pipeline.layout import working_device
 from pipeline.run_folder import FORMAT, KIND, RunFolder
 from pipeline.snapshot import Snapshot
@@ -192,13 +202,14 @@ def _given_up(save: Save, outcomes: list[Outcome]) -> str:
     rank, error = next((rank, outcome.error) for rank, outcome in enumerate(outcomes) if outcome.error)
     why = f"rank {rank}: {os.strerror(error)}"
     if save.final.exists():
-        return f"{save.final}: saved, but what is older could not be removed: {why}"
+        return f"{save.final}: saved, but what came behind it failed: {why}"
     if dist.get_rank() == 0:
         shutil.rmtree(save.temporary, ignore_errors=True)
     dist.barrier()
     if error in (errno.ENOSPC, errno.EDQUOT):
         where = save.final.parent  # may be a link to another disk
-        free = shutil.disk_usage(where if where.exists() else where.parent).free
-        needed = sum(outcome.size for outcome in outcomes)
-        why += f"; it needs {needed:,} bytes, {free:,} are free"
+        disk = os.statvfs(where if where.exists() else where.parent)
+        sizes = [*(outcome.size for outcome in outcomes), len(canonical_json(save.manifest))]
+        needed = sum(math.ceil(size / disk.f_frsize) for size in sizes) * disk.f_frsize  # files take whole blocks
+        why += f"; it needs {needed:,} bytes, {disk.f_bavail * disk.f_frsize:,} are free"
     return f"{save.final}: not saved: {why}; the checkpoints before it are whole"

@@ -14,6 +14,14 @@ from pipeline.run_folder import FORMAT, KIND, RunFolder
 WEIGHTS = "rank-00000.safetensors"
 
 
+def stamp_of(step: int) -> dict[str, Any]:
+    """What a run tells a save of itself."""
+    position = {"jumps": 0, "skipped_in_a_row": 0, "rolled_back_to": -1, "rollbacks": 0}
+    counters = {"consumed_samples": 8 * step, "consumed_tokens": 64 * step}
+    digests = {"corpus_digest": "c0ffee", "tokenizer_fingerprint": "facade"}
+    return {**position, **counters, **digests, **{key: {} for key in ("recipe", "config", "deepspeed", "versions")}}
+
+
 def checkpoint(run: RunFolder, step: int, world_size: int = 1, **stamped: Any) -> Path:
     """A checkpoint of one tensor of 4 · `world_size` elements, of which each rank has 4; its Adam moment beside it."""
     folder = run.checkpoint(step)
@@ -22,23 +30,9 @@ def checkpoint(run: RunFolder, step: int, world_size: int = 1, **stamped: Any) -
         values = np.full(4, step, np.float32) + rank
         arrays = {f"weight/w/{4 * rank}": values, f"exp_avg/w/{4 * rank}": values}
         save_file(arrays, folder / f"rank-{rank:05d}.safetensors")
-    fields = {
-        "step": step,
-        "updates": step,
-        "loss_scale": None,
-        "jumps": 0,
-        "skipped_in_a_row": 0,
-        "rolled_back_to": -1,
-        "rollbacks": 0,
-        "consumed_samples": 8 * step,
-        "consumed_tokens": 64 * step,
-        "tensors": {"w": [2, 2 * world_size]},
-        "states": {"w": ["exp_avg"]},
-        "corpus_digest": "c0ffee",
-        "tokenizer_fingerprint": "facade",
-        **{key: {} for key in ("recipe", "config", "deepspeed", "versions")},
-    }
-    write_json(folder / MANIFEST, {"kind": KIND, "format": FORMAT, **fields, **stamped})
+    fields = {"step": step, "updates": step, "loss_scale": None}
+    fields |= {"tensors": {"w": [2, 2 * world_size]}, "states": {"w": ["exp_avg"]}}
+    write_json(folder / MANIFEST, {"kind": KIND, "format": FORMAT, **fields, **stamp_of(step), **stamped})
     reseal(folder)
     return folder
 
