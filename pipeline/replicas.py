@@ -47,7 +47,7 @@ def compare_replicas(engine: Engine, step: int) -> None:
     name, found = next(iter(different.items()))
     others = f", and {len(different) - 1} more tensors" if len(different) > 1 else ""
     raise ReplicasDiffer(
-        f"step {step}: {name}{others}: {_whose(found)}; memory or arithmetic of a machine is not sound, and nothing was"
+        f"step {step}: {name}{others}: {whose(found)}; memory or arithmetic of a machine is not sound, and nothing was"
         " saved of it; the last checkpoint is from before it"
     )
 
@@ -78,7 +78,7 @@ def digest(tensor: Tensor) -> Tensor:
     return body.view(torch.int64).sum() + rest.view(INTEGERS[flat.element_size()]).sum(dtype=torch.int64)
 
 
-def _whose(digests: list[int]) -> str:
+def whose(digests: list[int]) -> str:
     """Which ranks are to blame, as far as a majority tells."""
     (common, times), *_ = Counter(digests).most_common(1)
     if 2 * times <= len(digests):
