@@ -137,11 +137,6 @@ def _check_precision(path: Path, settings: dict[str, Any]) -> None:
             f"{path}: {precision}.enabled: at stage 0 DeepSpeed accumulates gradients in {precision}{also};"
             " use stage 1, 2 or 3"
         )
-    if precision == "bf16" and offload and stage < 3:
-        raise InputError(
-            f"{path}: bf16.enabled: with an offloaded optimizer DeepSpeed accumulates gradients in bf16 at stage"
-            f" {stage}; use stage 3"
-        )
     scaling = settings.get("fp16", {})
     least, first = scaling.get("min_loss_scale", 1), 2 ** scaling.get("initial_scale_power", 16)
     if least > first:

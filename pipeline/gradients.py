@@ -61,7 +61,7 @@ def discard(engine: Engine) -> None:
             gradient.fill_(torch.inf)
     engine.step(0.0, torch.inf)
     if engine.stage in (1, 2) and not isinstance(optimizer, BF16_Optimizer):
-        # In fp16 with an offloaded optimizer it keeps the sums, and would add to what was not finite.
+        # In a half precision with an offloaded optimizer it keeps the sums, and would add to what was not finite.
         optimizer.averaged_gradients.update(dict.fromkeys(optimizer.averaged_gradients))
     logger.removeFilter(_nothing)
     assert not engine.deepspeed.was_step_applied()
