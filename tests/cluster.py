@@ -82,8 +82,8 @@ class Loopback:
         """Let a host answer (again); whether it does."""
         config = self.folder / f"sshd_config-{address}"
         config.write_text(SERVER.format(port=self.port, address=address, folder=self.folder))
-        log = (self.folder / f"log-{address}").open("ab")
-        server = subprocess.Popen([str(self.sshd), "-D", "-e", "-f", str(config)], stderr=log)
+        with (self.folder / f"log-{address}").open("ab") as log:
+            server = subprocess.Popen([str(self.sshd), "-D", "-e", "-f", str(config)], stderr=log)
         self.servers[address] = server
         deadline = time.monotonic() + 60
         while server.poll() is None and time.monotonic() < deadline:
