@@ -5,8 +5,8 @@ RUN/config.yaml  metrics.jsonl  checkpoints/step-00001000/{manifest.json, rank-0
 
 import itertools
 import json
+import os
 import re
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from pipeline.deepspeed_json import read_deepspeed_json
 from pipeline.errors import DigestError, InputError, UserError
-from pipeline.files import Manifest, read_manifest, verify_file, write_bytes
+from pipeline.files import Manifest, read_manifest, remove, verify_file, write_bytes
 from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
 from pipeline.ranges import read_ranges
 from pipeline.retention import delete, superfluous
@@ -99,7 +99,8 @@ class RunFolder:
         """Rename checkpoints behind `step`, broken or rolled back, so that none of them counts again."""
         for later in (later for later in self.steps() if later > step):
             aside = self.checkpoints / f"{SET_ASIDE}{self.checkpoint(later).name}"
-            shutil.rmtree(aside, ignore_errors=True)
+            if os.path.lexists(aside):
+                remove(aside)
             self.checkpoint(later).rename(aside)
 
     def prune(self, keep: CheckpointConfig) -> None:

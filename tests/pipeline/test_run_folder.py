@@ -212,3 +212,27 @@ def test_a_key_that_only_one_side_has_is_a_difference(ours: dict[str, Any], tmp_
 def test_versions_are_stamped(ours: dict[str, Any]) -> None:
     assert set(ours["versions"]) == {"kilobatch", "torch", "deepspeed", "transformers", "safetensors"}
     assert all(ours["versions"].values())
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "file"])
+def test_what_was_set_aside_before_is_replaced(run: RunFolder, tmp_path: Path, kind: str) -> None:
+    """Also where it was no folder: a link that was passed over, say."""
+    elsewhere, aside = tmp_path / "elsewhere", run.checkpoints / "broken-step-00000030"
+    run.checkpoint(30).rename(elsewhere)
+    match kind:
+        case "folder":
+            checkpoint(run, 30)
+        case "link":
+            run.checkpoint(30).symlink_to(elsewhere)
+        case "dangling link":
+            run.checkpoint(30).symlink_to(tmp_path / "nothing")
+        case "file":
+            run.checkpoint(30).write_text("")
+    run.set_aside_after(20)
+    assert run.steps() == [10, 20]
+    checkpoint(run, 30)
+    run.set_aside_after(20)
+    assert run.steps() == [10, 20]
+    assert not aside.is_symlink()
+    assert (aside / MANIFEST).is_file()
+    assert (elsewhere / MANIFEST).is_file()
