@@ -154,12 +154,12 @@ class Attempt:
             return
         for number, events in rank_log.read_events(self.log, self.number).items():
             if number not in self.ranks:
-                pid = events[0]["pid"]
+                pid = events[0].get("pid", 0)  # its first word may be of its end, or lost to a full disk
                 self.ranks[number] = Rank(pid, None if self.start.elsewhere else self._watch(pid))
 
     def _watch(self, pid: int) -> int | None:
         with suppress(ProcessLookupError):
-            if os.getsid(pid) == self.launcher.pid:
+            if pid and os.getsid(pid) == self.launcher.pid:
                 return os.pidfd_open(pid)
         return None
 

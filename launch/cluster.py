@@ -27,9 +27,9 @@ from launch.local import is_done, locked, steps_done
 from launch.plain import WITHHELD, check_plain, inherited, read_variables
 from launch.preflight import Fit, preflight
 from launch.remote import SSH_ARGUMENTS, Ssh, Unanswered
-from launch.supervise import Run, supervise
+from launch.supervise import NotNow, Run, supervise
 from pipeline.configfile import dump_config
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.run_folder import RunFolder
@@ -184,7 +184,7 @@ class Cluster:
         fit = preflight(self.ssh, self.hosts, self.config, master, cpu=cpu, end=end)
         needed = self.options.min_hosts or (len(self.hosts) if first else 1)
         if len(fit) < needed:
-            raise RunError(f"{len(fit)} of {len(self.hosts)} host(s) are fit, {needed} are needed; see the lines above")
+            raise NotNow(f"{len(fit)} of {len(self.hosts)} host(s) are fit, {needed} are needed; see the lines above")
         return fit
 
     def pick(self, fit: list[Host]) -> tuple[list[Host], str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launch import plan
 from launch.attempt import Start
-from launch.supervise import Run, previous_world_size, supervise
+from launch.supervise import NotNow, Run, previous_world_size, supervise
 from pipeline.configfile import dump_config
 from pipeline.errors import InputError, RunError, Stopped
 from pipeline.files import write_bytes
@@ -47,7 +47,10 @@ def devices(config: PretrainConfig) -> Devices:
 def _gpus() -> int:
     """Counted by a process of its own: one that has looked once may not see that a device has gone."""
     script = "import torch; print(torch.cuda.device_count())"
-    counted = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=300, check=True)
+    try:
+        counted = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=300, check=True)
+    except subprocess.SubprocessError as error:  # the driver hangs or fails
+        raise NotNow(f"the GPUs cannot be counted: {error}") from None
     return int(counted.stdout)
 
 

@@ -21,7 +21,8 @@ class Signals:
         self.reader, self._writer = os.pipe()
         self._last = 0.0
         for number in STOP_SIGNALS:
-            signal.signal(number, self._hear)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored under `nohup`
+                signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: object) -> None:
         now = time.monotonic()

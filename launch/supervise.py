@@ -24,6 +24,10 @@ SHOWN_LINES = 10  # of each rank's log
 SIGNALLED = 128  # + the number of a signal: an exit code
 
 
+class NotNow(RunError):
+    """A start cannot be made; later it may."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What is supervised.
@@ -57,6 +61,12 @@ class _History:
         self.quick = 0 if seconds > self.restarts.longest_wait_seconds else self.quick + 1
         self.made += 1
 
+    def not_made(self, reason: str) -> None:
+        """There could not be a start now, which says nothing of the run's progress."""
+        self.last = reason
+        self.quick += 1
+        self.made += 1
+
     def may_restart(self) -> bool:
         return self.stalled < STALLED and self.made <= self.restarts.max_restarts
 
@@ -79,13 +89,21 @@ def supervise(run: Run, lock: int) -> int:
 
     Raises:
         Stopped, InputError, DigestError, Diverged: it ended so. RunError: it failed, and no restart helped.
-        LeftAtOnce: on a second signal.
+        LeftAtOnce: on a second signal. NotNow, OSError: not even the first start can be made.
     """
     run.log.mkdir(parents=True, exist_ok=True)
-    signals, history, waited = Signals(), _History(run.restarts), 0.0
+    signals, history, waited, number = Signals(), _History(run.restarts), 0.0, 0
     while True:
-        step, begin, number = run.reached(), time.monotonic(), _starts(run.log) + 1
-        start = run.make(history.made)
+        try:
+            step = run.reached()
+            start = run.make(history.made)
+        except (NotNow, OSError) as error:
+            if not history.made:
+                raise
+            history.not_made(str(error))
+            waited += _wait(history, signals, step)
+            continue
+        begin, number = time.monotonic(), max(_starts(run.log), number) + 1  # a full disk may have taken no note of it
         if start.said:
             _say(start.said)
         figures = {"step": step, "world_size": start.world_size, "failure": history.last, "waited": waited}
@@ -100,15 +118,25 @@ def supervise(run: Run, lock: int) -> int:
             raise _ended(outcome)
         reached = run.reached()
         history.failed(outcome.reason, progress=reached > step, seconds=time.monotonic() - begin)
-        if not history.may_restart():
-            raise history.given_up(reached)
-        waited = history.wait_seconds()
-        _say(
-            f"{outcome.reason}; restart {history.made} of at most {run.restarts.max_restarts},"
-            f" from step {reached}, in {waited:g} s"
-        )
-        if signals.wait(waited):
-            raise Stopped(f"stopped before a restart from step {reached}; run it again to go on")
+        waited = _wait(history, signals, reached)
+
+
+def _wait(history: _History, signals: Signals, step: int) -> float:
+    """Before a restart from a step; for how many seconds.
+
+    Raises:
+        RunError: there are to be no more. Stopped: on a signal.
+    """
+    if not history.may_restart():
+        raise history.given_up(step)
+    seconds = history.wait_seconds()
+    _say(
+        f"{history.last}; restart {history.made} of at most {history.restarts.max_restarts},"
+        f" from step {step}, in {seconds:g} s"
+    )
+    if signals.wait(seconds):
+        raise Stopped(f"stopped before a restart from step {step}; run it again to go on")
+    return seconds
 
 
 def _ended(outcome: Outcome) -> UserError:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from launch.attempt import Start
-from launch.supervise import Run, supervise
+from launch.supervise import NotNow, Run, supervise
 from pipeline.errors import UserError
 from pipeline.pretrain_config import RestartsConfig
 
@@ -14,9 +14,16 @@ def main(folder: Path, wait: float, most: int) -> int:
     """As the command line does, one line and the exit code of what went wrong."""
     reached = folder / "reached"
     command = [sys.executable, "-m", "tests.launch.acting", str(folder / "script.json")]
+
+    def make(made: int) -> Start:
+        absent = folder / "absent"  # how often in a row there are no hosts for a restart
+        if absent.exists() and 0 < made <= int(absent.read_text()):
+            raise NotNow("no host is fit")
+        return Start(command, dict(os.environ), world_size=2)
+
     run = Run(
         folder / "log",
-        lambda made: Start(command, dict(os.environ), world_size=2),
+        make,
         lambda: int(reached.read_text()) if reached.exists() else 0,
         RestartsConfig(max_restarts=most, first_wait_seconds=wait),
     )

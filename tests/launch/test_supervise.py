@@ -185,3 +185,32 @@ def test_waits_double_up_to_a_limit_and_begin_anew_behind_a_start_that_lasted() 
         history.failed("x", progress=True, seconds=seconds)
         waits.append(history.wait_seconds())
     assert waits == [5, 10, 20, 30, 5, 5, 10]
+
+
+def test_hosts_that_come_back_are_waited_for_however_often_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "absent").write_text("4")
+    code, lines = supervise(tmp_path, [["save 5", "exit 1"], ["after 0"]], [[], []])
+    assert code == 0, lines
+    assert lines[-1] == "kilobatch: no host is fit; restart 5 of at most 100, from step 5, in 0 s"
+    assert len(started(tmp_path)) == 2
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "absent").write_text("4")
+    code, lines = supervise(tmp_path / "again", [["exit 1"], ["after 0"]], most=3)
+    assert code == 1
+    assert "gave up after 3 restart(s); the first failure: " in lines[-1]
+
+
+def test_a_rank_whose_first_word_is_lost_and_a_start_that_is_not_noted_end_nothing(tmp_path: Path) -> None:
+    """As on a full disk: the log of starts cannot be written, and of a rank's events the first is missing."""
+    (tmp_path / "log" / "starts.jsonl").mkdir(parents=True)
+    (tmp_path / "log" / "rank-00000.jsonl").write_text('{"time": 0, "start": 1, "event": "imported"}\n')
+    code, lines = supervise(tmp_path, [["after 1"], ["exit 1"]], [[], []])
+    assert code == 0, lines
+
+
+def test_who_ignores_a_hang_up_from_the_beginning_goes_on() -> None:
+    """As under `nohup`."""
+    script = "import os, signal; from launch.signals import Signals; heard = Signals().heard;"
+    script += "[os.kill(os.getpid(), number) for number in (signal.SIGHUP, signal.SIGTERM)]; print(heard)"
+    done = subprocess.run(["nohup", sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == f"[{int(signal.SIGTERM)}]\n", done.stderr
