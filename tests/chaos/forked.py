@@ -12,8 +12,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from launch.local import free_port
 from tests.chaos.calls import Watch
-from tests.ranks import free_port
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.chaos.rank"])

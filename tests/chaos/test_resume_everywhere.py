@@ -10,7 +10,7 @@ import pytest
 from pipeline.run_folder import RunFolder
 from tests.chaos import forked
 from tests.chaos.resume_everywhere import again_from_every_step
-from tests.chaos.runs import end_of, resolved
+from tests.chaos.runs import end_of, logged, resolved
 from tests.tiny import tiny_corpus
 
 STEPS = 50
@@ -19,6 +19,8 @@ SETTINGS += [f"evaluation.every_steps={STEPS}"]
 STAGES = {stage: {"zero_optimization": {"stage": stage}} for stage in range(4)}
 STAGES[3]["zero_optimization"]["stage3_param_persistence_threshold"] = 100  # some parameters stay gathered
 BF16 = {"bf16": {"enabled": True}}
+# the scale doubles after two sound steps, and overflows many times
+FP16 = {"fp16": {"enabled": True, "initial_scale_power": 18, "loss_scale_window": 2, "hysteresis": 1}}
 
 
 def whole_run(folder: Path, deepspeed: dict[str, Any], steps: int) -> Path:
@@ -50,6 +52,13 @@ def test_goes_on_from_every_step_in_fp32(tmp_path: Path, stage: int) -> None:
 @pytest.mark.parametrize("stage", [1, 2, 3])  # there is none at 0
 def test_goes_on_from_every_step_in_bf16(tmp_path: Path, stage: int) -> None:
     goes_on_from_every_step(tmp_path, STAGES[stage] | BF16)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_goes_on_from_every_step_in_fp16(tmp_path: Path, stage: int) -> None:
+    goes_on_from_every_step(tmp_path, STAGES[stage] | FP16)
+    assert any(line["event"] == "overflow" for line in logged(tmp_path / "whole"))
 
 
 @pytest.mark.chaos

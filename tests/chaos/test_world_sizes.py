@@ -12,10 +12,10 @@ from tests.chaos.recorded import recording
 from tests.chaos.runs import logged, resolved
 from tests.tiny import tiny_corpus
 
-PHASES = [(2, 10), (1, 30), (4, 50), (2, 70)]  # ranks, and the step that they come to
-STEPS, MICRO_BATCHES = 70, 8
-SETTINGS = [f"schedule.total_steps={STEPS}", "checkpoint.every_steps=5", "optimizer.learning_rate=1e-3"]
-SETTINGS += ["evaluation.every_steps=70"]
+SHORT = [(2, 3), (1, 6), (4, 9), (2, 12)]  # ranks, and the step that they come to
+LONG = [(2, 10), (1, 30), (4, 50), (2, 70)]
+MICRO_BATCHES = 8
+SETTINGS = ["checkpoint.every_steps=5", "optimizer.learning_rate=1e-3", "evaluation.every_steps=70"]
 
 
 class Log:
@@ -37,8 +37,8 @@ class Log:
         self.lines |= new
         return ended
 
-    def bytes(self) -> bytes:
-        assert sorted(self.lines) == list(range(STEPS * MICRO_BATCHES))
+    def bytes(self, steps: int) -> bytes:
+        assert sorted(self.lines) == list(range(steps * MICRO_BATCHES))
         return "".join(f"{self.lines[index]}\n" for index in sorted(self.lines)).encode()
 
 
@@ -46,20 +46,28 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in logged(run) if line["event"] == "train"]
 
 
-@pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.chaos)])
-def test_the_samples_do_not_depend_on_the_ranks(tmp_path: Path, end: str) -> None:
-    corpus, whole = tiny_corpus(tmp_path / "corpus"), Log(tmp_path / "whole-log")
-    config = resolved(corpus, tmp_path / "whole", overrides=SETTINGS)
+@pytest.mark.parametrize(
+    ("phases", "end"),
+    [
+        pytest.param(SHORT, "stopped", id="stopped"),
+        pytest.param(LONG, "stopped", id="stopped, 20 steps each", marks=pytest.mark.chaos),
+        pytest.param(LONG, "killed", id="killed, 20 steps each", marks=pytest.mark.chaos),
+    ],
+)
+def test_the_samples_do_not_depend_on_the_ranks(tmp_path: Path, phases: list[tuple[int, int]], end: str) -> None:
+    corpus, whole, last = tiny_corpus(tmp_path / "corpus"), Log(tmp_path / "whole-log"), phases[-1][1]
+    settings = [*SETTINGS, f"schedule.total_steps={last}"]
+    config = resolved(corpus, tmp_path / "whole", overrides=settings)
     assert whole.start(config, 2).codes == [0, 0]
 
     changed = Log(tmp_path / "changed-log")
-    for ranks, step in PHASES:
-        stop = [f"stop_at_step={step}"] if end == "stopped" and step < STEPS else []
-        config = resolved(corpus, tmp_path / "changed", overrides=[*SETTINGS, *stop])
+    for ranks, step in phases:
+        stop = [f"stop_at_step={step}"] if end == "stopped" and step < last else []
+        config = resolved(corpus, tmp_path / "changed", overrides=[*settings, *stop])
         watches = {}
-        if end == "killed" and step < STEPS:
+        if end == "killed" and step < last:
             watches = {0: Watch(config.parent, tmp_path / "calls", kill_at=f".*{step:08d}.*")}  # in its save
         ended = changed.start(config, ranks, watches)
-        assert ended.codes[0] == (0 if step == STEPS else 75 if stop else -9), ended
-    assert changed.bytes() == whole.bytes()
+        assert ended.codes[0] == (0 if step == last else 75 if stop else -9), ended
+    assert changed.bytes(last) == whole.bytes(last)
     assert losses(tmp_path / "changed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
