@@ -80,9 +80,9 @@ def same_end(folder: Path, run: Path) -> None:
 
 
 def failures(run: Path) -> list[str]:
-    """Why each start of a run ended, but for the last."""
+    """Why starts of a run ended that did not come to its end, and whose command lived to say so."""
     lines = [json.loads(line) for line in (run / "log" / "starts.jsonl").read_text().splitlines()]
-    return [line["reason"] for line in lines if line["event"] == "end"][:-1]
+    return [line["reason"] for line in lines if line["event"] == "end" and line["code"]]
 
 
 def test_one_command_goes_on_through_all_that_breaks_it(folder: Path) -> None:
@@ -98,19 +98,18 @@ def test_one_command_goes_on_through_all_that_breaks_it(folder: Path) -> None:
         [7, 0, "kill", "rename .*00000018.*"],
         [8, 0, "stop", "fsync .*00000021.*"],
     ]
-    said = command(config, *faults)
+    command(config, *faults)
     found = failures(run)
     expected = [
         "rank 1 was killed by signal 9",
         "rank 0 was killed by signal 9",
-        "no progress for 30 s",
+        "; rank 1 wrote nothing (stopped, lost, or not yet waiting)",
         "step 8: weight of ",
         "",
         "rank 1: RuntimeError: what nobody expected",
         "rank 0 was killed by signal 9",
-        "",
+        "; rank 0 wrote nothing (stopped, lost, or not yet waiting)",
     ]
-    assert said.count("no progress for 30 s") >= 2
     assert len(found) == len(expected), found
     assert all(part in line for part, line in zip(expected, found, strict=True)), found
     same_end(folder, run)
@@ -138,6 +137,6 @@ def test_the_command_killed_at_seeded_moments_leaves_no_process_and_the_next_goe
             running = begin(config, [number, rank, "kill command", moment])
         running.communicate(timeout=300)
         wait_until(lambda: not processes_of(run), seconds=60)
-        assert running.returncode == -9
+        assert running.returncode == -9, (moment, failures(run))
     command(config)
     same_end(folder, run)
