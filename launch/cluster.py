@@ -8,13 +8,11 @@ Before each, the hosts are asked again (`launch.preflight`); those that are not 
 are taken in, and the batch is divided over as many as it can be: the effective batch never changes.
 """
 
-import fcntl
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -233,7 +231,8 @@ def launch(config: PretrainConfig, options: Options, show: bool = False, dry_run
         return 0
     if is_done(run, config, done):
         return 0
-    with locked(run) as lock, _locked_everywhere(run):
+    run.log.mkdir(parents=True, exist_ok=True)
+    with locked(run) as lock:
         return supervise(Run(run.log, cluster.start, lambda: max(run.steps(), default=0), config.restarts), lock)
 
 
@@ -245,24 +244,6 @@ def _show_plan(cluster: Cluster) -> None:
     if said:
         print(said)
     plan.show(cluster.config, _slots(hosts), f"{len(hosts)} host(s)")
-
-
-@contextmanager
-def _locked_everywhere(run: RunFolder) -> Iterator[None]:
-    """Hold a file of the run, which a shared file system shows to other machines; a lock on a folder it does not.
-
-    Raises:
-        InputError: a command on another machine is training here.
-    """
-    run.log.mkdir(exist_ok=True)
-    with (run.log / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{run.path}: a run on another machine is training here; wait for it") from None
-        except OSError as error:  # not every file system has locks
-            print(f"kilobatch: {file.name}: not locked: {error.strerror}", file=sys.stderr, flush=True)
-        yield
 
 
 def check_programs() -> None:

@@ -99,12 +99,20 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     count = 0 if request["cpu"] else gpus()
     if count and count < request["slots"]:
         problems.append(f"has {count} GPU(s), fewer than its {request['slots']} slots")
+    unknown = ""
     try:
         socket.getaddrinfo(request["master"], None)
     except OSError as error:
-        problems.append(f"does not know the name {request['master']!r} of the first host: {error.strerror}")
+        unknown = f"does not know the name {request['master']!r} of the first host: {error.strerror}"
     cores = len(os.sched_getaffinity(0))
-    return {"problems": problems, "ended": ended, "gpus": count, "cores": cores, "port": _free_port()}
+    return {
+        "problems": problems,
+        "unknown": unknown,  # a problem only where the first host takes part: the name of one that is lost may be too
+        "ended": ended,
+        "gpus": count,
+        "cores": cores,
+        "port": _free_port(),
+    }
 
 
 def _folder(run: Path, nonce: str, answer: str) -> list[str]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,8 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
         return 0
     if is_done(run, config, done, profile):
         return 0
+    if not profile:
+        run.log.mkdir(parents=True, exist_ok=True)
     with locked(run) as lock:
         return supervise(_profile(config, run, found) if profile else _train(config, run, found), lock)
 
@@ -175,14 +177,41 @@ def locked(run: RunFolder) -> Iterator[int]:
     """Hold the run's folder; the launcher inherits the lock, so that it outlives this process.
 
     Raises:
-        InputError: another command is training in it.
+        InputError: another command is training in it, on this machine or another.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(run.path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    except BlockingIOError:
-        raise InputError(f"{run.path}: another run is training here; wait for it, or give another output") from None
+        if not _is_free(descriptor):
+            raise InputError(f"{run.path}: another run is training here; wait for it, or give another output")
+        with _locked_everywhere(run):
+            yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _locked_everywhere(run: RunFolder) -> Iterator[None]:
+    """Hold a file of the run, which a shared file system shows to other machines; a lock on a folder it does not.
+
+    A run without a log has not been trained.
+    """
+    lock = run.log / "lock"
+    with ExitStack() as held:
+        try:
+            is_free = not run.log.is_dir() or _is_free(held.enter_context(lock.open("a")).fileno())
+        except OSError as error:  # not every file system has locks
+            print(f"kilobatch: {lock}: not locked: {error.strerror}", file=sys.stderr, flush=True)
+            is_free = True
+        if not is_free:
+            raise InputError(f"{run.path}: a run on another machine is training here; wait for it")
+        yield
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether nobody held the lock; now it is held."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -65,8 +65,11 @@ def preflight(
 def _judge(hosts: Sequence[Host], answers: Sequence[dict[str, Any] | Unanswered], written: list[bool]) -> list[Fit]:
     fit = []
     with_gpus = any(not isinstance(answer, Unanswered) and answer["gpus"] for answer in answers)
+    first_is_fit = not _problems(answers[0], written[0], with_gpus)
     for host, answer, seen in zip(hosts, answers, written, strict=True):
         problems = _problems(answer, seen, with_gpus)
+        if first_is_fit and not isinstance(answer, Unanswered) and answer["unknown"]:
+            problems.append(answer["unknown"])
         if problems:
             print(f"host {host.name}: left out: {'; '.join(problems)}", flush=True)
             continue

@@ -1,5 +1,6 @@
 """`kilobatch checkpoint list`, `verify` and `prune`, as a user meets them."""
 
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -119,6 +120,15 @@ def test_prune_is_refused_while_the_run_trains(command: Command, run: RunFolder,
     assert (code, shown) == (2, "")
     assert said.startswith(f"kilobatch: {run.path}: another run is training here; ")
     assert len(said.splitlines()) == 1
+    assert run.steps() == [10, 20, 25, 30, 40]
+
+
+def test_prune_is_refused_while_the_run_trains_on_another_machine(command: Command, run: RunFolder) -> None:
+    run.log.mkdir()
+    with (run.log / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, said = command("prune", run.path, "--keep-last", "1")
+    assert (code, said) == (2, f"kilobatch: {run.path}: a run on another machine is training here; wait for it\n")
     assert run.steps() == [10, 20, 25, 30, 40]
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from launch.cluster import Cluster, Options, launch
 from launch.hostfile import Host, read_hostfile
-from launch.preflight import Fit, preflight
-from launch.remote import Ssh
+from launch.preflight import Fit, _judge, preflight
+from launch.remote import Ssh, Unanswered
 from pipeline.configfile import load_config
 from pipeline.errors import InputError, RunError
 from pipeline.pretrain_config import PretrainConfig
@@ -156,6 +156,19 @@ def test_too_few_hosts_are_one_line(pretrain_yaml: Path, tmp_path: Path, monkeyp
     answering.clear()
     with pytest.raises(RunError, match=r"^0 of 3 host\(s\) are fit, 1 are needed"):
         cluster.start(1)
+
+
+def test_who_does_not_know_the_first_host_is_left_out_unless_that_one_is_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A name server may forget a lost host's name."""
+    hosts = [Host("a", 1), Host("b", 1)]
+    first = {"problems": [], "unknown": "", "ended": 0, "gpus": 0, "cores": 8, "port": 4000}
+    second = {**first, "unknown": "does not know the name 'a'"}
+    assert [fit.host.name for fit in _judge(hosts, [first, second], [True, True])] == ["a"]
+    assert "host b: left out: does not know the name 'a'" in capsys.readouterr().out
+    lost = Unanswered(hosts[0], "no answer within 90 s")
+    assert [fit.host.name for fit in _judge(hosts, [lost, second], [False, True])] == ["b"]
 
 
 def test_a_dry_run_shows_the_plan_of_the_hosts_that_are_fit_and_ends_nothing(

@@ -54,7 +54,6 @@ def test_a_host_that_is_fit_says_what_it_has(
     ({"nonce": "a.json"}, "reads something else in "),
     ({"files": {"/nonexistent/a.json": "0"}}, "/nonexistent/a.json: No such file or directory"),
     ({"slots": 3}, "has 2 GPU(s), fewer than its 3 slots"),
-    ({"master": "no-such-host.invalid"}, "does not know the name 'no-such-host.invalid' of the first host: "),
 ])  # fmt: skip
 def test_what_makes_a_host_unfit_is_named(
     request_: dict[str, Any], changed: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +61,12 @@ def test_what_makes_a_host_unfit_is_named(
     monkeypatch.setattr(host, "gpus", lambda: 2)
     (found,) = host.answer({**request_, **changed})["problems"]
     assert found.startswith(problem)
+
+
+def test_whether_the_first_host_is_known_is_told_apart(request_: dict[str, Any]) -> None:
+    answer = host.answer({**request_, "master": "no-such-host.invalid", "slots": 0})
+    assert answer["problems"] == []
+    assert answer["unknown"].startswith("does not know the name 'no-such-host.invalid' of the first host: ")
 
 
 def test_another_file_of_the_same_name_is_named(request_: dict[str, Any], tmp_path: Path) -> None:
