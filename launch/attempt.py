@@ -22,7 +22,7 @@ KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)  # what ends a rank that cannot hear it yet
 LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one has failed
 DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here …
-LATER = -signal.SIGABRT  # … but with this NCCL ends a rank that has lost its peer
+LATER = -signal.SIGABRT  # … but with this, NCCL ends a rank that has lost its peer
 LOOK_SECONDS = 0.25
 ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
 DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
@@ -75,6 +75,10 @@ class Death:
 
     time: float
     status: int | None  # as `waitpid` has it; None where the launcher was quicker to ask
+
+    def exit_code(self) -> int | None:
+        """−signal if it was one."""
+        return None if self.status is None else os.waitstatus_to_exitcode(self.status)
 
 
 @dataclass
@@ -155,7 +159,9 @@ class Attempt:
         for number, events in rank_log.read_events(self.log, self.number).items():
             if number not in self.ranks:
                 pid = events[0].get("pid", 0)  # its first word may be of its end, or lost to a full disk
-                self.ranks[number] = Rank(pid, None if self.start.elsewhere else self._watch(pid))
+                watch = None if self.start.elsewhere else self._watch(pid)
+                gone = pid and watch is None and not self.start.elsewhere  # before it could be seen
+                self.ranks[number] = Rank(pid, watch, death=Death(time.time(), None) if gone else None)
 
     def _watch(self, pid: int) -> int | None:
         with suppress(ProcessLookupError):
@@ -224,22 +230,33 @@ class Attempt:
         self.seen.update(found)
         return found
 
-    def _outcome(self, code: int) -> Outcome:
+    def _ends(self) -> dict[int, rank_log.Event]:
+        """What the ranks that could tell have told of their ends."""
         events = rank_log.read_events(self.log, self.number)
-        ends = {rank: of_rank[-1] for rank, of_rank in events.items() if of_rank[-1]["event"] == "end"}
+        return {rank: of_rank[-1] for rank, of_rank in events.items() if of_rank[-1]["event"] == "end"}
+
+    def _outcome(self, code: int) -> Outcome:
+        ends = self._ends()
         if code == 0 and sum(end["code"] == 0 for end in ends.values()) == self.start.world_size:
             return Outcome(0)
+        by_signal = 256 - code if code > KILLED else 0
+        silent = {number: rank.death for number, rank in self.ranks.items() if number not in ends}
+        seen = {number: death for number, death in silent.items() if death and death.status}
         failures = [(end["time"], _told(self.log, rank, end)) for rank, end in ends.items() if end["code"]]
-        for number, rank in self.ranks.items():
-            if rank.death and number not in ends and (status := _status_of(rank.death, code, bool(failures))):
-                seen = rank.death.time - (0 if status == LATER else DEATH_SECONDS)
-                failures.append((seen, _died(number, status)))
+        for number, death in seen.items():
+            if (status := death.exit_code()) and (-status not in ASKED or -status == by_signal):
+                later = 0 if status == LATER else DEATH_SECONDS
+                failures.append((death.time - later, _died(f"rank {number}", status)))
+        unseen = [number for number in silent if number not in seen]
+        who = f"rank {unseen[0]}" if len(unseen) == 1 else "a rank"
+        if by_signal and by_signal not in (*ASKED, -LATER) and all(d.exit_code() != -by_signal for d in seen.values()):
+            return _died(who, -by_signal)  # the launcher was quicker to see it
         if failures:
             return min(failures, key=lambda failure: failure[0])[1]
         if self.signals.heard:
             return _stopped()
-        if code > KILLED:
-            return _killed("a rank", 256 - code)
+        if by_signal or (code > 0 and unseen):
+            return _died(who, -by_signal or code)
         return Outcome(code or RunError.exit_code, f"the launcher ended with exit code {code}", code not in FINAL)
 
 
@@ -260,19 +277,6 @@ def _status(pid: int) -> int | None:
     return int(fields[-1]) if state == "Z" else None
 
 
-def _status_of(death: Death, launcher: int, others: bool) -> int:
-    """The exit code of a rank that could not tell, −signal if it was one, or 0 if it did not fail by itself.
-
-    The launcher's own code is that of the first rank that it saw fail. It ends the others, so that a rank which was
-    asked to end is the first only where that code says so; and so it is with one that the launcher was quicker to see.
-    """
-    by_signal = launcher - 256 if launcher > KILLED else 0
-    if death.status is None:
-        return by_signal or (0 if others else launcher)
-    code = os.waitstatus_to_exitcode(death.status)
-    return 0 if -code in ASKED and code != by_signal else code
-
-
 def _told(log: Path, number: int, end: rank_log.Event) -> Outcome:
     message = " ".join(end["message"].split())
     if not end["users"]:
@@ -280,10 +284,11 @@ def _told(log: Path, number: int, end: rank_log.Event) -> Outcome:
     return Outcome(end["code"], message, end["restart"], end["users"])
 
 
-def _died(number: int, code: int) -> Outcome:
+def _died(who: str, code: int) -> Outcome:
+    """Of a rank that could not tell, by its exit code, or −signal."""
     if code < 0:
-        return _killed(f"rank {number}", -code)
-    return Outcome(code, f"rank {number} ended with exit code {code}", code not in FINAL, users=False)
+        return _killed(who, -code)
+    return Outcome(code, f"{who} ended with exit code {code}", code not in FINAL, users=False)
 
 
 def _killed(who: str, number: int) -> Outcome:

@@ -39,11 +39,20 @@ def main(script: Path) -> int:
         elif word == "after":  # that rank has failed
             while not _has_failed(start, int(argument)):
                 time.sleep(0.02)
+        elif word == "mark":
+            rank_log.note("marked")
+        elif word == "marked":  # that rank has come to its mark
+            while not any(event["event"] == "marked" for event in _events(start)[int(argument)]):
+                time.sleep(0.02)
         elif word == "until":  # a stop signal comes
-            signal.signal(signal.SIGUSR1, lambda *_: None)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
             rank_log.note("ready")
-            signal.pause()
+            signal.sigwait([signal.SIGUSR1])
             return failed(errors.Stopped("saved"))
+        elif word == "stubborn":  # hears it, and goes on
+            signal.signal(signal.SIGUSR1, lambda *_: rank_log.note("heard"))
+            rank_log.note("ready")
+            time.sleep(600)
         elif word == "wait":
             rank_log.note("ready")
             time.sleep(600)
@@ -51,8 +60,12 @@ def main(script: Path) -> int:
     return 0
 
 
+def _events(start: int) -> dict[int, list[rank_log.Event]]:
+    return rank_log.read_events(Path(os.environ[rank_log.FOLDER]), start)
+
+
 def _has_failed(start: int, rank: int) -> bool:
-    events = rank_log.read_events(Path(os.environ[rank_log.FOLDER]), start)[rank]
+    events = _events(start)[rank]
     if not events or events[-1]["event"] == "end":
         return bool(events)
     try:
@@ -66,7 +79,7 @@ def launch(script: str, world_size: int) -> int:
     command = [sys.executable, "-m", "pipeline.rank", "tests.launch.acting", script]
     shared = {**os.environ, "WORLD_SIZE": str(world_size)}
     ranks = [subprocess.Popen(command, env={**shared, "RANK": str(rank)}) for rank in range(world_size)]
-    while any(rank.poll() is None for rank in ranks):
+    while not all(rank.poll() == 0 for rank in ranks):
         if failed := next((rank.returncode for rank in ranks if rank.poll()), None):
             for rank in ranks:
                 rank.terminate()

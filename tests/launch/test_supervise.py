@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,11 +45,11 @@ def started(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "start"]
 
 
-def wait_until_ready(folder: Path, running: subprocess.Popen[str]) -> list[int]:
-    """The process ids of both ranks of the first start, once they have said that they wait."""
+def wait_until(folder: Path, running: subprocess.Popen[str], event: str = "ready") -> list[int]:
+    """The process ids of both ranks of the first start, once that is the last that they have told."""
     while True:
         events = rank_log.read_events(folder / "log", 1)
-        if [of_rank[-1]["event"] for of_rank in events.values()] == ["ready"] * 2:
+        if [of_rank[-1]["event"] for of_rank in events.values()] == [event] * 2:
             return [events[rank][0]["pid"] for rank in (0, 1)]
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.05)
@@ -57,27 +58,26 @@ def wait_until_ready(folder: Path, running: subprocess.Popen[str]) -> list[int]:
 def test_a_killed_rank_and_a_defect_are_told_and_the_run_ends_well(tmp_path: Path) -> None:
     code, lines = supervise(
         tmp_path,
-        [["save 5", "say all is well", "after 1", "raise ConnectionError peer"], ["kill 9"]],
+        [["save 5", "say all is well", "mark", "wait"], ["marked 0", "kill 9"]],
         [["raise RuntimeError one\ntwo"], ["after 0", "raise ConnectionError peer"]],
         [[], []],
     )
     assert code == 0, lines
     assert "  rank 0 | all is well" in lines
-    restarts = [line for line in lines if "; restart " in line]
-    assert restarts == [
-        "kilobatch: rank 1 was killed by signal 9 (Killed); restart 1 of at most 100, from step 5, in 0 s",
+    killed, raised = (line for line in lines if "; restart " in line)
+    # the launcher may see it, and end rank 0, before the supervisor knows of either
+    end = r"was killed by signal 9 \(Killed\); restart 1 of at most 100, from step 5, in 0 s"
+    assert re.fullmatch(f"kilobatch: (rank 1|a rank) {end}", killed)
+    assert raised == (
         f"kilobatch: rank 0: RuntimeError: one two; its traceback is in {tmp_path / 'log' / 'rank-00000.log'};"
-        " restart 2 of at most 100, from step 5, in 0 s",
-    ]
+        " restart 2 of at most 100, from step 5, in 0 s"
+    )
     log = (tmp_path / "log" / "rank-00000.log").read_text()
     assert "RuntimeError: one\ntwo\n" in log
     assert "all is well" in log
     assert not any(line.startswith(("Traceback", "RuntimeError")) for line in lines)  # but of its last lines
-    assert [(line["start"], line["step"], line["failure"][:6]) for line in started(tmp_path)] == [
-        (1, 0, ""),
-        (2, 5, "rank 1"),
-        (3, 5, "rank 0"),
-    ]
+    assert [(line["start"], line["step"]) for line in started(tmp_path)] == [(1, 0), (2, 5), (3, 5)]
+    assert ["Killed" in line["failure"] for line in started(tmp_path)] == [False, True, False]
 
 
 def test_two_restarts_without_a_newer_checkpoint_are_the_last_and_the_first_failure_is_told(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_two_restarts_without_a_newer_checkpoint_are_the_last_and_the_first_fail
     )
     assert "first" in lines[-1]
     assert lines[-1].endswith("; run it again to go on from step 7")
-    assert any("rank 0 ended with exit code 9; restart 3" in line for line in lines)
+    assert any(" ended with exit code 9; restart 3" in line for line in lines)
     assert len(started(tmp_path)) == 4
 
 
@@ -114,7 +114,7 @@ def test_what_no_restart_mends_ends_with_one_line(tmp_path: Path, raised: str, c
 
 def test_a_launcher_that_dies_with_exit_code_0_is_a_failure(tmp_path: Path) -> None:
     running = begin(tmp_path, [["wait"], ["wait"]], most=0)
-    rank, _ = wait_until_ready(tmp_path, running)
+    rank, _ = wait_until(tmp_path, running)
     psutil.Process(rank).parent().kill()
     assert running.wait(timeout=120) == 1
     assert not processes_of(tmp_path)
@@ -128,7 +128,7 @@ def test_a_stopped_rank_that_ignores_signals_is_not_left(tmp_path: Path) -> None
 
 def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
     running = begin(tmp_path, [["deaf", "wait"], ["deaf", "wait"]])
-    wait_until_ready(tmp_path, running)
+    wait_until(tmp_path, running)
     running.kill()
     running.wait()
     deadline = time.monotonic() + 60
@@ -140,7 +140,7 @@ def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_stop_signal_is_handed_to_every_rank_once(tmp_path: Path, number: int) -> None:
     running = begin(tmp_path, [["until"], ["until"]])
-    wait_until_ready(tmp_path, running)
+    wait_until(tmp_path, running)
     running.send_signal(number)
     assert running.communicate(timeout=120)[1] == "kilobatch: saved\n"
     assert running.returncode == 75
@@ -149,10 +149,11 @@ def test_a_stop_signal_is_handed_to_every_rank_once(tmp_path: Path, number: int)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_leaves_at_once(tmp_path: Path, number: int) -> None:
-    running = begin(tmp_path, [["deaf", "wait"], ["deaf", "wait"]])
-    wait_until_ready(tmp_path, running)
+    running = begin(tmp_path, [["stubborn"], ["stubborn"]])
+    wait_until(tmp_path, running)
     running.send_signal(signal.SIGTERM)
-    time.sleep(1)  # one request comes twice from some programs
+    wait_until(tmp_path, running, "heard")
+    time.sleep(0.5)  # sooner it would count as the same: some programs signal twice
     running.send_signal(number)
     errors = running.communicate(timeout=120)[1]
     assert errors == f"kilobatch: left at once on a second {signal.Signals(number).name}; run it again to go on\n"
@@ -162,7 +163,7 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, number: int) -> None:
 
 def test_a_signal_to_a_rank_that_cannot_hear_it_yet_stops_the_run(tmp_path: Path) -> None:
     running = begin(tmp_path, [["wait"], ["wait"]])
-    os.kill(wait_until_ready(tmp_path, running)[1], signal.SIGTERM)
+    os.kill(wait_until(tmp_path, running)[1], signal.SIGTERM)
     assert "stopped before the first step of this start; run it again" in running.communicate(timeout=120)[1]
     assert running.returncode == 75
     assert not processes_of(tmp_path)
