@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ FAULTS = "CHAOS_FAULTS"
 
 def _kill_command() -> None:
     os.kill(int(os.environ[rank_log.SUPERVISOR].rpartition(":")[2]), signal.SIGKILL)
+    time.sleep(600)  # ends with it, and gets no further before that on a machine that is slow to end it
 
 
 def _raise() -> None:
