@@ -30,6 +30,12 @@ class DigestError(UserError):
     exit_code = 3
 
 
+class Unreadable(DigestError):
+    """A file could not be read: it may be another time, or by another machine."""
+
+    restart = True
+
+
 class Stopped(UserError):
     """The run stopped after a checkpoint: submit the same command again and it goes on (EX_TEMPFAIL)."""
 

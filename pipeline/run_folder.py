@@ -16,7 +16,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from pipeline.deepspeed_json import read_deepspeed_json
-from pipeline.errors import DigestError, InputError, UserError
+from pipeline.errors import DigestError, InputError, Unreadable, UserError
 from pipeline.files import Manifest, read_manifest, remove, verify_file, write_bytes
 from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
 from pipeline.ranges import read_ranges
@@ -209,13 +209,14 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
             verify_file(folder, name, entry)
         read_ranges(folder, manifest)
     except OSError as error:  # a bad sector, say: one that cannot be read is passed over like one that is damaged
-        raise DigestError(f"{error.filename or folder}: {error.strerror}") from None
+        raise Unreadable(f"{error.filename or folder}: {error.strerror}") from None
     return manifest
 
 
 def none_sound(broken: list[UserError]) -> DigestError:
     """What to raise where every checkpoint was passed over, newest first."""
-    return DigestError(f"no checkpoint is sound; the newest: {broken[0]}")
+    kind = Unreadable if any(isinstance(error, Unreadable) for error in broken) else DigestError
+    return kind(f"no checkpoint is sound; the newest: {broken[0]}")
 
 
 def check_provenance(manifest: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_one_before_is_taken(run: RunFolder, opened: list[Path], file: str, 
         DAMAGE[damage](run.checkpoint(step) / file)
     opened.clear()
     for resume in ("auto", "must"):
-        with pytest.raises(DigestError, match="no checkpoint is sound; the newest: ") as none_left:
+        with pytest.raises(DigestError, match=r"no checkpoint is sound; the newest: ") as none_left:
             run.to_resume(resume)
         assert none_left.value.exit_code == 3
         assert str(broken) in str(none_left.value)
@@ -145,3 +145,23 @@ def test_a_file_that_cannot_be_read_is_passed_over(run: RunFolder, monkeypatch: 
     assert manifest is not None
     assert manifest["step"] == 20
     assert [str(error) for error in passed_over] == [f"{bad}: Input/output error"]
+
+
+def test_a_run_whose_checkpoints_cannot_be_read_now_is_started_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that is away for a minute leaves none sound, and damages none."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(116, "Stale file handle")
+
+    for step in run.steps():
+        (run.checkpoint(step) / FILES[2]).unlink()
+    with pytest.raises(DigestError) as raised:
+        run.to_resume("auto")
+    assert not raised.value.restart
+    monkeypatch.setattr("pipeline.run_folder.verify_file", failing)
+    with pytest.raises(DigestError, match=r"no checkpoint is sound; the newest: .*: Stale file handle") as raised:
+        run.to_resume("auto")
+    assert raised.value.restart
+    assert raised.value.exit_code == 3
