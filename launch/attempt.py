@@ -24,6 +24,7 @@ LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one
 DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here …
 LATER = -signal.SIGABRT  # … but with this, NCCL ends a rank that has lost its peer
 LOOK_SECONDS = 0.25
+MEMBERS_SECONDS = 1.0  # between looks at which processes there are
 ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
 DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
 END_SECONDS = 60.0  # a killed process that is not gone by then hangs in the kernel
@@ -106,6 +107,7 @@ class Attempt:
     connections: int = 0  # to other machines: the most there were
     disconnected: float | None = None  # when the first of them was seen to have ended
     next_look: float = 0.0  # for what only their log tells
+    next_members: float = 0.0  # look for processes
 
     def run(self) -> Outcome:
         """Start, wait, and leave nothing.
@@ -126,6 +128,7 @@ class Attempt:
                 self._wait()
                 self._find_ranks()
                 self._find_deaths()
+                self._find_members()
                 if self.signals.heard:
                     self._ask_to_stop()
         finally:
@@ -219,6 +222,12 @@ class Attempt:
         for pid in self.seen:  # what torch shares with loader workers, where both died between making and unlinking it
             for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
                 path.unlink(missing_ok=True)
+
+    def _find_members(self) -> None:
+        """Note them now and then: a killed rank's loader workers die with it, and what they shared has their number."""
+        if time.monotonic() >= self.next_members:
+            self.next_members = time.monotonic() + MEMBERS_SECONDS
+            self._members()
 
     def _members(self) -> list[int]:
         """The live processes of the launcher's session: it, the ranks, and their loader workers."""

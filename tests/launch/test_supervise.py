@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from launch.attempt import Attempt, Start
+from launch.signals import Signals
 from launch.supervise import _History
 from pipeline import rank_log
 from pipeline.pretrain_config import RestartsConfig
@@ -215,3 +217,16 @@ def test_who_ignores_a_hang_up_from_the_beginning_goes_on() -> None:
     script += "[os.kill(os.getpid(), number) for number in (signal.SIGHUP, signal.SIGTERM)]; print(heard)"
     done = subprocess.run(["nohup", sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == f"[{int(signal.SIGTERM)}]\n", done.stderr
+
+
+def test_memory_that_was_shared_by_a_process_which_is_gone_is_freed(tmp_path: Path) -> None:
+    """As by a loader worker that dies with its rank: at the end nobody knows its number, unless it was noted before."""
+    attempt = Attempt(Start([], {}, 1), 1, tmp_path, Signals.__new__(Signals), 0)  # which hears nothing
+    attempt.launcher = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    shared = Path(f"/dev/shm/torch_{attempt.launcher.pid}_of_a_test")
+    shared.touch()
+    attempt._find_members()
+    attempt.launcher.kill()
+    attempt.launcher.wait()
+    attempt._end_all()
+    assert not shared.exists()
