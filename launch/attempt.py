@@ -24,6 +24,7 @@ LINGER_SECONDS = 10.0  # what the other ranks have to end by themselves once one
 DEATH_SECONDS = 2.0  # a peer may tell that a rank is dead so much sooner than it is seen here …
 LATER = -signal.SIGABRT  # … but with this, NCCL ends a rank that has lost its peer
 LOOK_SECONDS = 0.25
+PROCESSES = "processes"  # in the log's folder: ids of those that this command has seen
 MEMBERS_SECONDS = 1.0  # between looks at which processes there are
 ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
 DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
@@ -120,6 +121,7 @@ class Attempt:
             with self.start.elsewhere.exported.open("a", encoding="utf-8") as file:
                 file.writelines(f"{name}={value}\n" for name, value in told.items())
         environment = {**self.start.environment, **told}
+        _free_shared(_noted(self.log / PROCESSES))  # of a start whose command was killed
         self.launcher = subprocess.Popen(
             leashed(self.start.command), env=environment, start_new_session=True, pass_fds=[self.lock]
         )
@@ -219,9 +221,7 @@ class Attempt:
         for rank in self.ranks.values():
             if rank.watch is not None:
                 os.close(rank.watch)
-        for pid in self.seen:  # what torch shares with loader workers, where both died between making and unlinking it
-            for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
-                path.unlink(missing_ok=True)
+        _free_shared(self.seen)
 
     def _find_members(self) -> None:
         """Note them now and then: a killed rank's loader workers die with it, and what they shared has their number."""
@@ -236,7 +236,10 @@ class Attempt:
             with suppress(ProcessLookupError, psutil.Error):
                 if os.getsid(pid) == self.launcher.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                     found.append(pid)
-        self.seen.update(found)
+        if not self.seen.issuperset(found):
+            self.seen.update(found)
+            with suppress(OSError):
+                (self.log / PROCESSES).write_text("\n".join(map(str, self.seen)))
         return found
 
     def _ends(self) -> dict[int, rank_log.Event]:
@@ -267,6 +270,19 @@ class Attempt:
         if by_signal or (code > 0 and unseen):
             return _died(who, -by_signal or code)
         return Outcome(code or RunError.exit_code, f"the launcher ended with exit code {code}", code not in FINAL)
+
+
+def _noted(path: Path) -> set[int]:
+    """The process ids in a file, if there is one."""
+    return {int(word) for word in path.read_text().split() if word.isdecimal()} if path.is_file() else set()
+
+
+def _free_shared(pids: set[int]) -> None:
+    """Unlink what torch shares of processes that are gone: those killed between making and unlinking it leave it."""
+    for pid in pids:
+        if not psutil.pid_exists(pid):
+            for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
+                path.unlink(missing_ok=True)
 
 
 def _descendants(pid: int, name: str) -> list[int]:

@@ -221,7 +221,8 @@ def test_who_ignores_a_hang_up_from_the_beginning_goes_on() -> None:
 
 def test_memory_that_was_shared_by_a_process_which_is_gone_is_freed(tmp_path: Path) -> None:
     """As by a loader worker that dies with its rank: at the end nobody knows its number, unless it was noted before."""
-    attempt = Attempt(Start([], {}, 1), 1, tmp_path, Signals.__new__(Signals), 0)  # which hears nothing
+    (tmp_path / "log").mkdir()
+    attempt = Attempt(Start([], {}, 1), 1, tmp_path / "log", Signals.__new__(Signals), 0)  # which hears nothing
     attempt.launcher = subprocess.Popen(["sleep", "600"], start_new_session=True)
     shared = Path(f"/dev/shm/torch_{attempt.launcher.pid}_of_a_test")
     shared.touch()
@@ -229,4 +230,7 @@ def test_memory_that_was_shared_by_a_process_which_is_gone_is_freed(tmp_path: Pa
     attempt.launcher.kill()
     attempt.launcher.wait()
     attempt._end_all()
+    assert not shared.exists()
+    shared.touch()  # a start whose command is killed cannot free it; the next one does
+    assert supervise(tmp_path, [[], []]) == (0, [])
     assert not shared.exists()
