@@ -1,6 +1,7 @@
 """A supervisor of the ranks of `acting`: `python -m tests.launch.supervised FOLDER WAIT MAX`, which has script.json."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -36,4 +37,5 @@ def main(folder: Path, wait: float, most: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))
