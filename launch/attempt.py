@@ -281,8 +281,9 @@ def _free_shared(pids: set[int]) -> None:
     """Unlink what torch shares of processes that are gone: those killed between making and unlinking it leave it."""
     for pid in pids:
         if not psutil.pid_exists(pid):
-            for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
-                path.unlink(missing_ok=True)
+            for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108  (it is where torch makes them)
+                with suppress(OSError):  # another user's, whose process had that number
+                    path.unlink()
 
 
 def _descendants(pid: int, name: str) -> list[int]:

@@ -229,7 +229,12 @@ def test_memory_that_was_shared_by_a_process_which_is_gone_is_freed(tmp_path: Pa
     attempt._find_members()
     attempt.launcher.kill()
     attempt.launcher.wait()
-    attempt._end_all()
+    foreign = Path(f"/dev/shm/torch_{attempt.launcher.pid}_that_cannot_go")  # as another user's file
+    foreign.mkdir()
+    try:
+        attempt._end_all()
+    finally:
+        foreign.rmdir()
     assert not shared.exists()
     shared.touch()  # a start whose command is killed cannot free it; the next one does
     assert supervise(tmp_path, [[], []]) == (0, [])
