@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pipeline.checkpoint import Pieces
+from pipeline.checkpoints.checkpoint import Pieces
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import load_config
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
 from pipeline.keyed import derive
-from pipeline.model import MaskedLM
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.shards import Corpus
 from tests.tiny import tiny_corpus
 
 SMALL, LARGE = 256, (8192, 16384)

@@ -33,13 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.train_step.settings import SETTINGS, Setting, write_config, write_corpus
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.run_folder import verify_checkpoint
 from pipeline.configfile import load_config
-from pipeline.engine import start_processes
-from pipeline.position import Position
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
-from pipeline.run_folder import verify_checkpoint
+from pipeline.samples.position import Position
 from pipeline.trainer import Trainer
 
 OF_STEP, OF_DEEPSPEED, BYTES = 0.1, 0.25, 12.0  # asked

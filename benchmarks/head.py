@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pipeline.objectives import Projection, masked_lm_loss
+from pipeline.encoder.objectives import Projection, masked_lm_loss
 
 TOKENS = (150, 600, 2400)
 VOCABULARIES = (8192, 50_265)

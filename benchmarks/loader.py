@@ -21,11 +21,11 @@ from rich.table import Table
 from transformers import DataCollatorForLanguageModeling
 
 from benchmarks.peers import samples_of, tokenizer_of
-from pipeline.batch import BatchGeometry
-from pipeline.data import TrainBatches
-from pipeline.model import MaskedLM
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.shards import Corpus
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import TrainBatches
 from tests.tiny import tiny_corpus
 
 ROUNDS, STEPS, MICRO, LENGTH = 7, 64, 16, 128  # a step is 8 micro-batches

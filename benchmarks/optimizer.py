@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pipeline.lamb import Lamb
-from pipeline.model import MaskedLM
-from pipeline.model_config import ModelConfig
-from pipeline.muon import Muon
-from pipeline.optim_config import LambConfig, MuonConfig
+from pipeline.encoder.model import MaskedLM
+from pipeline.encoder.model_config import ModelConfig
+from pipeline.engine.lamb import Lamb
+from pipeline.engine.muon import Muon
+from pipeline.engine.optim_config import LambConfig, MuonConfig
 
 ROUNDS = 7
 RATE = 1e-4

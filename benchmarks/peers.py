@@ -4,7 +4,7 @@ import numpy as np
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.shards import Split
+from pipeline.corpus.shards import Split
 
 
 def tokenizer_of(split: Split) -> PreTrainedTokenizerFast:

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.train_step.settings import SETTINGS, write_config, write_corpus
-from pipeline.rank_log import read_events
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
+from pipeline.watching.rank_log import read_events
 
 STEPS = 1_000_000  # never reached
 PARTS = {

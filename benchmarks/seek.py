@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 
-from pipeline.order import Order
+from pipeline.samples.order import Order
 
 SAMPLES = 10**9
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 
 from launch.signals import Signals
-from pipeline import rank_log
 from pipeline.errors import DigestError, InputError, LeftAtOnce, RunError, Stopped
 from pipeline.leash import leashed
+from pipeline.watching import rank_log
 
 STOP = signal.SIGUSR1  # SIGTERM is what the launcher itself ends ranks with
 KILLED = 256 - 65  # and above: how the launcher says that a signal ended a rank

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.run_folder import RunFolder
+    from pipeline.checkpoints.run_folder import RunFolder
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -61,8 +61,8 @@ def corpus_verify(corpus: Path) -> None:
 
     Example: kilobatch corpus verify demo/corpus
     """
+    from pipeline.corpus.shards import Corpus
     from pipeline.progress import progress_bar
-    from pipeline.shards import Corpus
 
     opened = Corpus(corpus)
     with progress_bar("corpus verify", len(opened.manifest["files"])) as advance:
@@ -76,8 +76,8 @@ def corpus_stats(corpus: Path) -> None:
 
     Example: kilobatch corpus stats demo/corpus
     """
-    from pipeline.inspect_corpus import print_stats
-    from pipeline.shards import Corpus
+    from pipeline.corpus.inspect_corpus import print_stats
+    from pipeline.corpus.shards import Corpus
 
     print_stats(Corpus(corpus), _console())
 
@@ -93,8 +93,8 @@ def corpus_show(
 
     Example: kilobatch corpus show demo/corpus 17 --split valid
     """
-    from pipeline.inspect_corpus import print_sample
-    from pipeline.shards import Corpus
+    from pipeline.corpus.inspect_corpus import print_sample
+    from pipeline.corpus.shards import Corpus
 
     opened = Corpus(corpus)
     print_sample(opened, split, length or opened.sequence_lengths[0], sample, _console())
@@ -115,7 +115,7 @@ def corpus_export(
 
     Example: kilobatch corpus export demo/corpus demo/corpus-hf --format datasets --length 128
     """
-    from pipeline.export_corpus import export_corpus
+    from pipeline.corpus.export_corpus import export_corpus
 
     written = export_corpus(corpus, output, format, level, length)
     print(f"{output}: {corpus} exported" if written else f"{output}: already that export, every file verified")
@@ -185,7 +185,7 @@ def checkpoint_list(run: Path) -> None:
 
     Example: kilobatch checkpoint list demo/run
     """
-    from pipeline.inspect_checkpoints import print_checkpoints
+    from pipeline.checkpoints.inspect_checkpoints import print_checkpoints
 
     raise typer.Exit(max(map(_say, print_checkpoints(_with_checkpoints(run), _console())), default=0))
 
@@ -196,7 +196,7 @@ def checkpoint_verify(run: Path) -> None:
 
     Example: kilobatch checkpoint verify demo/run
     """
-    from pipeline.run_folder import verify_checkpoint
+    from pipeline.checkpoints.run_folder import verify_checkpoint
 
     folder, code = _with_checkpoints(run), 0
     for step in folder.steps():
@@ -223,9 +223,9 @@ def checkpoint_prune(
     Example: kilobatch checkpoint prune demo/run --keep-last 2 --keep-every 1000 --dry-run
     """
     from launch.local import locked
-    from pipeline.inspect_checkpoints import size, size_of
-    from pipeline.prune import choose
-    from pipeline.retention import delete
+    from pipeline.checkpoints.inspect_checkpoints import size, size_of
+    from pipeline.checkpoints.prune import choose
+    from pipeline.checkpoints.retention import delete
 
     folder = _with_checkpoints(run)
     with locked(folder):
@@ -242,7 +242,7 @@ def checkpoint_prune(
 
 
 def _with_checkpoints(run: Path) -> "RunFolder":
-    from pipeline.run_folder import RunFolder
+    from pipeline.checkpoints.run_folder import RunFolder
 
     folder = RunFolder(run)
     if not run.is_dir():
@@ -298,8 +298,8 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: kilobatch finetune configs/finetune/demo.yaml epochs=3
     """
     from pipeline.configfile import load_config
-    from pipeline.finetune import finetune as run
-    from pipeline.finetune_config import FinetuneConfig
+    from pipeline.finetuning.finetune import finetune as run
+    from pipeline.finetuning.finetune_config import FinetuneConfig
 
     run(load_config(FinetuneConfig, config, overrides or []))
 
@@ -313,8 +313,8 @@ def report(
 
     Example: kilobatch report demo/corpus
     """
+    from pipeline.corpus.shards import Corpus
     from pipeline.files import verify_file, write_bytes
-    from pipeline.shards import Corpus
     from preprocess.report import REPORT, report
 
     manifest = Corpus(corpus).manifest

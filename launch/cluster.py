@@ -26,11 +26,11 @@ from launch.plain import WITHHELD, check_plain, inherited, read_variables
 from launch.preflight import Fit, preflight
 from launch.remote import SSH_ARGUMENTS, Ssh, Unanswered
 from launch.supervise import NotNow, Run, supervise
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.configfile import dump_config
 from pipeline.errors import InputError
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder
 
 PORT = 29500  # DeepSpeed's
 VARIABLES = "DS_ENV_FILE"  # names the file from which DeepSpeed reads what to export

@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.checkpoints.run_folder import versions
 from pipeline.files import file_sha256
-from pipeline.run_folder import versions
 
 MARK = "kilobatch-host: "
 RANK = "launch.rank"
@@ -44,8 +44,8 @@ def code_digest() -> str:
     """Of the source that runs here: a version's number stays the same while a checkout changes."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted(path for package in SOURCES for path in (root / package).glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for path in sorted(path for package in SOURCES for path in (root / package).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

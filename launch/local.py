@@ -16,12 +16,12 @@ from pathlib import Path
 from launch import plan
 from launch.attempt import Start
 from launch.supervise import NotNow, Run, previous_world_size, supervise
+from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity
 from pipeline.configfile import dump_config
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError, RunError, Stopped
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig, RestartsConfig
-from pipeline.run_folder import RunFolder, check_provenance, identity
-from pipeline.shards import Corpus
 
 TRAIN, PROFILE = "pipeline.train", "pipeline.profile"
 QUIET = {"KINETO_LOG_LEVEL": "99"}  # the profiler's own log

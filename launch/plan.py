@@ -3,15 +3,15 @@
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.batch import BatchGeometry
-from pipeline.deepspeed_json import described, precision_of, read_deepspeed_json
+from pipeline.checkpoints.run_folder import RunFolder
+from pipeline.corpus.shards import SENTENCES, Corpus
+from pipeline.encoder.model_folder import ModelFolder, check_start
+from pipeline.engine.deepspeed_json import described, precision_of, read_deepspeed_json
 from pipeline.errors import InputError
 from pipeline.files import MANIFEST, check_writable
-from pipeline.model_folder import ModelFolder, check_start
-from pipeline.order import Order
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder
-from pipeline.shards import SENTENCES, Corpus
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.order import Order
 
 
 def parameters(config: PretrainConfig, vocab_size: int) -> int:
@@ -63,7 +63,7 @@ def check_precision(config: PretrainConfig, device: str) -> None:
     """
     settings = read_deepspeed_json(config.deepspeed)
     if device == "CPU" and precision_of(settings) == "fp16":  # else the seconds of importing DeepSpeed are saved
-        from pipeline.engine import check_precision as of_rank
+        from pipeline.engine.engine import check_precision as of_rank
 
         of_rank(config.deepspeed, settings)
 

@@ -9,9 +9,9 @@ from typing import Any
 from launch.host import identity
 from launch.hostfile import Host
 from launch.remote import Ssh, Unanswered
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.files import MANIFEST, file_sha256
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch.host import STOP
-from pipeline import rank_log
 from pipeline.errors import RunError, Stopped
+from pipeline.watching import rank_log
 
 SOONER_SECONDS = 2.0  # a peer may tell that its connection has ended before this process is awake
 GRACE_SECONDS = 120.0  # for a step and its checkpoint; the other ranks may be gone, and the save never end

@@ -14,9 +14,9 @@ from typing import Any
 
 from launch.attempt import Attempt, Outcome, Start
 from launch.signals import Signals
-from pipeline import rank_log
 from pipeline.errors import DigestError, InputError, LeftAtOnce, RunError, Stopped, UserError
 from pipeline.pretrain_config import RestartsConfig
+from pipeline.watching import rank_log
 
 STARTS = "starts.jsonl"
 STALLED = 2  # restarts in a row that made no progress: no more

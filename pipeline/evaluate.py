@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipeline.data import MicroBatch, collate, masker_for, micro_batch
+from pipeline.corpus.shards import Corpus
 from pipeline.keyed import derive
-from pipeline.order import Indices, Order
 from pipeline.pretrain_config import Documents, EvaluationConfig, MaskingConfig
-from pipeline.shards import Corpus
+from pipeline.samples.data import MicroBatch, collate, masker_for, micro_batch
+from pipeline.samples.order import Indices, Order
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity, none_sound
 from pipeline.configfile import load_config
-from pipeline.deepspeed_json import precision_of
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
+from pipeline.engine.deepspeed_json import precision_of
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, Scores
-from pipeline.model import MaskedLM
 from pipeline.pretrain_config import Documents, EvaluationConfig, PretrainConfig
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
-from pipeline.run_folder import RunFolder, check_provenance, identity, none_sound
-from pipeline.sequences import Sequences
-from pipeline.shards import Corpus
+from pipeline.samples.sequences import Sequences
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PSEUDO_SAMPLES = 16  # where a run's configuration asks for none

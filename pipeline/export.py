@@ -19,20 +19,20 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, pipeline
 from transformers.utils import logging as transformers_logging
 
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity, none_sound, versions
 from pipeline.configfile import load_config
+from pipeline.corpus.shards import Corpus, Split
+from pipeline.encoder.hugging_face import family_of, table, their_config, token_type_name, token_types
+from pipeline.encoder.model import MaskedLM
+from pipeline.encoder.model_config import ModelConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, verify_file, work_folder, write_json
-from pipeline.hugging_face import family_of, table, their_config, token_type_name, token_types
-from pipeline.model import MaskedLM
-from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
-from pipeline.run_folder import RunFolder, check_provenance, identity, none_sound, versions
-from pipeline.sequences import Sequences
-from pipeline.shards import Corpus, Split
+from pipeline.samples.sequences import Sequences
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
 KINDS = {"roberta": "RoBERTa", "bert": "BERT"}

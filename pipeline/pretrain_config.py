@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.configfile import Config, Positive, Share
-from pipeline.guard import GuardConfig
-from pipeline.model_config import ModelConfig
-from pipeline.model_folder import resolve_start
-from pipeline.optim_config import OptimizerConfig, ScheduleConfig
-from pipeline.watchdog import WatchdogConfig
+from pipeline.encoder.model_config import ModelConfig
+from pipeline.encoder.model_folder import resolve_start
+from pipeline.engine.optim_config import OptimizerConfig, ScheduleConfig
+from pipeline.watching.guard import GuardConfig
+from pipeline.watching.watchdog import WatchdogConfig
 
 Documents = Literal["together", "apart"]
 

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import leash, rank_log
+from pipeline import leash
 from pipeline.errors import RunError, UserError
+from pipeline.watching import rank_log
 
 
 def run(module: str, config: Path) -> int:

@@ -16,21 +16,21 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.configfile import load_config
-from pipeline.deepspeed_json import described
-from pipeline.engine import bound_collectives, start_processes
+from pipeline.engine.deepspeed_json import described
+from pipeline.engine.engine import bound_collectives, start_processes
+from pipeline.engine.optim import learning_rate
 from pipeline.errors import Diverged, Stopped
 from pipeline.files import remove_unfinished
-from pipeline.guard import ADVICE
-from pipeline.metrics import Metrics
-from pipeline.optim import learning_rate
-from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process, failed, run
-from pipeline.rank_log import note, note_once
-from pipeline.run_folder import RunFolder
+from pipeline.samples.position import Position
 from pipeline.trainer import Trainer
-from pipeline.watchdog import Watchdog
+from pipeline.watching.guard import ADVICE
+from pipeline.watching.metrics import Metrics
+from pipeline.watching.rank_log import note, note_once
+from pipeline.watching.watchdog import Watchdog
 
 
 def train(trainer: Trainer) -> None:

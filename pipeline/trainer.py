@@ -13,29 +13,30 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.profiler import record_function
 
-from pipeline import checkpoint, gradients
-from pipeline.agreement import agree
-from pipeline.batch import BatchGeometry
-from pipeline.counters import Counters
-from pipeline.data import MicroBatch, Step, TrainBatches, steps
-from pipeline.deepspeed_json import read_deepspeed_json
-from pipeline.engine import Engine, bound_collectives, check_precision
+from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.agreement import agree
+from pipeline.checkpoints.run_folder import RunFolder, check_provenance, stamp
+from pipeline.checkpoints.saving import Saver
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.initial import initial_model, load_start
+from pipeline.engine import gradients
+from pipeline.engine.deepspeed_json import read_deepspeed_json
+from pipeline.engine.engine import Engine, bound_collectives, check_precision
+from pipeline.engine.optim import build_optimizer, learning_rate
 from pipeline.errors import LeftAtOnce, UserError
 from pipeline.evaluate import HeldOut
-from pipeline.guard import Guard, unsound
-from pipeline.initial import initial_model, load_start
 from pipeline.keyed import derive
-from pipeline.optim import build_optimizer, learning_rate
-from pipeline.position import Position
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
-from pipeline.rank_log import note_failure
-from pipeline.replicas import ReplicasDiffer, compare_replicas
-from pipeline.run_folder import RunFolder, check_provenance, stamp
-from pipeline.saving import Saver
-from pipeline.shards import Corpus
-from pipeline.stopwatch import Stopwatch
-from pipeline.watchdog import Watchdog
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import MicroBatch, Step, TrainBatches, steps
+from pipeline.samples.position import Position
+from pipeline.watching.counters import Counters
+from pipeline.watching.guard import Guard, unsound
+from pipeline.watching.rank_log import note_failure
+from pipeline.watching.replicas import ReplicasDiffer, compare_replicas
+from pipeline.watching.stopwatch import Stopwatch
+from pipeline.watching.watchdog import Watchdog
 
 
 @dataclass(frozen=True)

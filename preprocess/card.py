@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.shards import PAIRS
+from pipeline.corpus.shards import PAIRS
 from preprocess.rates import rates
 
 MOST_INPUTS = 200  # files that are listed; manifest.json has all

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save_file
 
+from pipeline.corpus.shards import map_index
 from pipeline.errors import DigestError, InputError
 from pipeline.files import atomic_path, file_sha256
-from pipeline.shards import map_index
 from preprocess import nested_json, sources
 from preprocess.clean import clean
 from preprocess.clean.errors import UncleanableError

@@ -4,9 +4,9 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.corpus.shards import FORMAT, KIND, corpus_digest
 from pipeline.errors import InputError
 from pipeline.files import describe_files, read_json, seal
-from pipeline.shards import FORMAT, KIND, corpus_digest
 from preprocess import kept
 from preprocess.config import CorpusConfig
 from preprocess.origin import versions

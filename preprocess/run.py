@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.dead_letters import examples
+from pipeline.corpus.dead_letters import examples
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError
 from pipeline.files import (
     file_sha256,
@@ -29,7 +30,6 @@ from pipeline.files import (
     write_bytes,
     write_json,
 )
-from pipeline.shards import Corpus
 from preprocess import documents, evaluation, kept, manifest, near, sample, sink, sources, tokenizer, tokens
 from preprocess.card import dataset_card
 from preprocess.config import CorpusConfig, Source

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.corpus.shards import shard_name, token_dtype, write_shard
 from pipeline.files import beside, read_json, sync_file, write_json
-from pipeline.shards import shard_name, token_dtype, write_shard
 from preprocess.config import CorpusConfig
 from preprocess.pack import pack
 from preprocess.pairs import pack_pairs

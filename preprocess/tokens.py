@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
+from pipeline.corpus.shards import token_dtype
 from pipeline.errors import DigestError
 from pipeline.files import atomic_path, file_sha256, write_json
-from pipeline.shards import token_dtype
 from preprocess import kept
 from preprocess.encode import Encoder
 from preprocess.plan import Plan

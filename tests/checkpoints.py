@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
+from pipeline.checkpoints.run_folder import FORMAT, KIND, RunFolder
 from pipeline.files import MANIFEST, describe_files, read_json, seal, write_json
-from pipeline.run_folder import FORMAT, KIND, RunFolder
 
 WEIGHTS = "rank-00000.safetensors"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.corpus.shards import FORMAT, KIND, corpus_digest, shard_name, token_dtype, write_shard
 from pipeline.files import MANIFEST, describe_files, digest_of, seal, write_json
-from pipeline.shards import FORMAT, KIND, corpus_digest, shard_name, token_dtype, write_shard
 
 SPECIAL_IDS = {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 4}
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from pipeline.configfile import load_config
-from pipeline.shards import shard_name, token_dtype, write_shard
+from pipeline.corpus.shards import shard_name, token_dtype, write_shard
 from preprocess import sample, sources, tokenizer
 from preprocess.config import CorpusConfig
 from preprocess.dedup import content_hash

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.batch import BatchGeometry
 from pipeline.configfile import load_config
-from pipeline.counters import peak_memory
-from pipeline.data import MicroBatch, TrainBatches
-from pipeline.model import MaskedLM
+from pipeline.encoder.model import MaskedLM
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import MicroBatch, TrainBatches
+from pipeline.watching.counters import peak_memory
 
 
 class Bare:

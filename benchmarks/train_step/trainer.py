@@ -24,10 +24,10 @@ from transformers import (
 
 from benchmarks.peers import samples_of, tokenizer_of
 from pipeline.configfile import load_config
-from pipeline.counters import peak_memory
-from pipeline.hugging_face import their_config
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.hugging_face import their_config
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.shards import Corpus
+from pipeline.watching.counters import peak_memory
 
 
 class Clock(TrainerCallback):

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline import rank_log, train
+from pipeline import train
 from pipeline.configfile import load_config
-from pipeline.data import MicroBatch, Step
 from pipeline.pretrain_config import PretrainConfig
+from pipeline.samples.data import MicroBatch, Step
 from pipeline.trainer import StepDone, Trainer
+from pipeline.watching import rank_log
 from tests.chaos.calls import Watch, kill_self, watch
 from tests.integration.flipped_bit import move
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline import train
-from pipeline.data import MicroBatch
-from pipeline.engine import Engine
+from pipeline.checkpoints.snapshot import Snapshot
+from pipeline.engine.engine import Engine
 from pipeline.rank import end_process
-from pipeline.snapshot import Snapshot
+from pipeline.samples.data import MicroBatch
 from pipeline.trainer import Trainer
 from tests.chaos.calls import Watch, watch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import train
-from pipeline.data import MicroBatch
+from pipeline.samples.data import MicroBatch
 from pipeline.trainer import Trainer
 
 

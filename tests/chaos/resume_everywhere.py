@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.checkpoint import Pieces
+from pipeline.checkpoints.checkpoint import Pieces
+from pipeline.checkpoints.run_folder import verify_checkpoint
 from pipeline.configfile import load_config
-from pipeline.engine import start_processes
-from pipeline.position import Position
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import verify_checkpoint
+from pipeline.samples.position import Position
 from pipeline.trainer import Trainer
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
 from tests.conftest import PRETRAIN_YAML
 
 STEPS, EVERY = 12, 3

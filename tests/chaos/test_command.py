@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.rank_log import read_events
+from pipeline.watching.rank_log import read_events
 from tests.chaos.faulty import FAULTS
 from tests.chaos.runs import end_of, logged, resolved
 from tests.tiny import tiny_corpus

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
 from tests.chaos import forked
 from tests.chaos.calls import Watch
 from tests.chaos.runs import EVERY, STEPS, end_of, logged, resolved

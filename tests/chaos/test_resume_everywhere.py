@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
 from tests.chaos import forked
 from tests.chaos.resume_everywhere import again_from_every_step
 from tests.chaos.runs import end_of, logged, resolved

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.attention import attend, padded
-from pipeline.model import MaskedLM
-from pipeline.model_config import ModelConfig
-from pipeline.sequences import Sequences
+from pipeline.encoder.attention import attend, padded
+from pipeline.encoder.model import MaskedLM
+from pipeline.encoder.model_config import ModelConfig
+from pipeline.samples.sequences import Sequences
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICE = torch.device("cuda")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.engine import Fragment
-from pipeline.snapshot import Snapshot
+from pipeline.checkpoints.snapshot import Snapshot
+from pipeline.engine.engine import Fragment
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

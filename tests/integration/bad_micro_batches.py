@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import train
-from pipeline.data import MicroBatch
 from pipeline.rank import end_process
+from pipeline.samples.data import MicroBatch
 
 BAD: set[int] = set()  # global indices
 

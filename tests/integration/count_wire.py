@@ -45,10 +45,10 @@ for name in COLLECTIVES:
     setattr(dist, name, counted(name, getattr(dist, name)))
 
 from pipeline.configfile import load_config  # noqa: E402
-from pipeline.data import steps  # noqa: E402
-from pipeline.engine import start_processes  # noqa: E402
+from pipeline.engine.engine import start_processes  # noqa: E402
 from pipeline.pretrain_config import PretrainConfig  # noqa: E402
 from pipeline.rank import end_process  # noqa: E402
+from pipeline.samples.data import steps  # noqa: E402
 from pipeline.trainer import Trainer  # noqa: E402
 
 

@@ -12,10 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline import train
-from pipeline.data import Step
 from pipeline.rank import end_process
-from pipeline.replicas import INTEGERS, ReplicasDiffer, compare_replicas, replicated
+from pipeline.samples.data import Step
 from pipeline.trainer import StepDone, Trainer
+from pipeline.watching.replicas import INTEGERS, ReplicasDiffer, compare_replicas, replicated
 
 
 def move(tensor: Tensor, position: int, ulps: int) -> None:

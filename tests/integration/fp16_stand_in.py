@@ -6,7 +6,7 @@ another one here, and the peak of the CPU, which would take seconds to measure, 
 
 from deepspeed.accelerator import get_accelerator
 
-from pipeline import peak
+from pipeline.watching import peak
 
 get_accelerator().is_fp16_supported = lambda: True
 peak.measured = lambda *_: 1e9

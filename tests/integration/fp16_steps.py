@@ -16,8 +16,8 @@ import torch.distributed as dist
 
 import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
-from pipeline.engine import start_processes
-from pipeline.loss_scale import LossScale
+from pipeline.engine.engine import start_processes
+from pipeline.engine.loss_scale import LossScale
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
 from pipeline.trainer import StepDone

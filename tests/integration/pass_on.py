@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 import tests.integration.fp16_stand_in  # noqa: F401
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
+from pipeline.checkpoints.saving import Saver
 from pipeline.configfile import load_config
-from pipeline.data import steps
-from pipeline.engine import start_processes
-from pipeline.position import Position
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
-from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.saving import Saver
+from pipeline.samples.data import steps
+from pipeline.samples.position import Position
 from pipeline.trainer import Trainer
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
-from pipeline.engine import start_processes
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
 from pipeline.train import train

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch.distributed as dist
 
 from pipeline.configfile import load_config
-from pipeline.data import steps
-from pipeline.engine import start_processes
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
+from pipeline.samples.data import steps
 from pipeline.trainer import StepDone
 from tests.integration import flipped_bit
 from tests.integration.bad_micro_batches import BAD, Bad

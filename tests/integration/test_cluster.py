@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from launch.host import ranks
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
 from tests.cluster import ADDRESSES, Loopback, missing
 from tests.conftest import PRETRAIN_YAML
 from tests.tiny import tiny_corpus

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
 from tests.checkpoints import WEIGHTS, reseal
 from tests.conftest import flip_byte
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.batch import BatchGeometry
-from pipeline.checkpoint import Pieces
+from pipeline.checkpoints.checkpoint import Pieces
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
-from pipeline.data import TrainBatches
-from pipeline.deepspeed_json import stage_of
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
+from pipeline.engine.deepspeed_json import stage_of
+from pipeline.engine.optim import adamw, learning_rate
 from pipeline.files import write_bytes
 from pipeline.keyed import derive
-from pipeline.model import MaskedLM
-from pipeline.optim import adamw, learning_rate
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.shards import Corpus
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import TrainBatches
 from tests.ranks import run_ranks
 
 Tensors = dict[str, torch.Tensor]

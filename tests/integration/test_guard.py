@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
 from tests.ranks import run_ranks
 
 SETTINGS = ["batch.train_batch_size=16", "batch.train_micro_batch_size_per_gpu=2", "schedule.total_steps=10"]

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from launch import local
+from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity, verify_checkpoint
 from pipeline.configfile import load_config
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.initial import initial_model, load_start
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut
-from pipeline.initial import initial_model, load_start
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, check_provenance, identity, verify_checkpoint
-from pipeline.shards import Corpus
 from tests.conftest import flip_byte
 from tests.ranks import pretrain, run_ranks
 from tests.their_models import their_model

@@ -18,10 +18,10 @@ import torch
 import yaml
 from safetensors.numpy import load_file, save_file
 
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.evaluate_saved import evaluate
 from pipeline.files import MANIFEST, describe_files, read_json, seal, write_json
-from pipeline.rank_log import read_events
-from pipeline.run_folder import RunFolder
+from pipeline.watching.rank_log import read_events
 from tests.conftest import flip_byte
 from tests.text import text_corpus
 

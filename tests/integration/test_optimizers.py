@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.batch import BatchGeometry
-from pipeline.checkpoint import Pieces
+from pipeline.checkpoints.checkpoint import Pieces
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
-from pipeline.data import TrainBatches
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.initial import initial_model
+from pipeline.engine.optim import build_optimizer, learning_rate
 from pipeline.files import write_bytes
-from pipeline.initial import initial_model
-from pipeline.optim import build_optimizer, learning_rate
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.shards import Corpus
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import TrainBatches
 from tests.conftest import PRETRAIN_YAML
 from tests.ranks import run_ranks
 from tests.tiny import tiny_corpus

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoint import Pieces
+from pipeline.checkpoints.checkpoint import Pieces
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.files import TEMPORARY
-from pipeline.run_folder import RunFolder, verify_checkpoint
 from tests.conftest import flip_byte
 from tests.ranks import pretrain
 from tests.tiny import tiny_corpus

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoint import Pieces, load_weights
+from pipeline.checkpoints.checkpoint import Pieces, load_weights
+from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.initial import initial_model
 from pipeline.evaluate import HeldOut
 from pipeline.files import write_bytes
-from pipeline.initial import initial_model
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder, verify_checkpoint
-from pipeline.shards import Corpus
 from tests.ranks import run_ranks
 from tests.tiny import tiny_corpus
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.rank_log import Event, read_events
-from pipeline.run_folder import RunFolder
+from pipeline.checkpoints.run_folder import RunFolder
+from pipeline.watching.rank_log import Event, read_events
 
 SETTINGS = ["schedule.total_steps=100000", "checkpoint.every_steps=2", "restarts.first_wait_seconds=0", "cpu_ranks=2"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.shards import Corpus, open_shards
+from pipeline.corpus.shards import Corpus, open_shards
 from tests.preprocess.test_loaded import bert
 from tests.text import text_corpus
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.configfile import dump_config, load_config
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.initial import initial_model
 from pipeline.files import write_bytes
-from pipeline.initial import initial_model
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.shards import Corpus
 from tests.ranks import run_ranks
 from tests.tiny import tiny_corpus
 

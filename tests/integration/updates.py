@@ -11,11 +11,11 @@ from pathlib import Path
 
 import tests.integration.fp16_stand_in  # noqa: F401
 from pipeline.configfile import load_config
-from pipeline.data import steps
-from pipeline.engine import start_processes
-from pipeline.position import Position
+from pipeline.engine.engine import start_processes
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.rank import end_process
+from pipeline.samples.data import steps
+from pipeline.samples.position import Position
 from pipeline.trainer import Trainer
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import errors, rank_log
+from pipeline import errors
 from pipeline.rank import failed
+from pipeline.watching import rank_log
 
 
 def main(script: Path) -> int:

@@ -10,8 +10,8 @@ import pytest
 
 from launch import cli
 from launch.local import locked
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.files import MANIFEST
-from pipeline.run_folder import RunFolder
 from tests.checkpoints import WEIGHTS, checkpoint
 from tests.conftest import flip_byte
 

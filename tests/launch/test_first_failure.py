@@ -8,7 +8,7 @@ import pytest
 
 from launch.attempt import Attempt, Death, Rank, Start
 from launch.signals import Signals
-from pipeline import rank_log
+from pipeline.watching import rank_log
 
 KILL, SEGV, TERM, USR1, ABRT = 9, 11, 15, 10, 6
 PEER = {"event": "end", "code": 1, "type": "RuntimeError", "message": "peer", "users": False, "restart": True}

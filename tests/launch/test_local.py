@@ -8,10 +8,10 @@ import pytest
 
 from launch import local
 from launch.local import Devices
+from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.configfile import load_config
 from pipeline.errors import RunError
 from pipeline.pretrain_config import PretrainConfig
-from pipeline.run_folder import RunFolder
 
 
 def names(command: list[str]) -> list[str]:

@@ -7,11 +7,11 @@ import pytest
 
 from launch import plan
 from pipeline.configfile import load_config
+from pipeline.encoder.hugging_face import FAMILIES
+from pipeline.encoder.model import MaskedLM
+from pipeline.encoder.model_config import ModelConfig
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, read_json, seal, write_json
-from pipeline.hugging_face import FAMILIES
-from pipeline.model import MaskedLM
-from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import PretrainConfig
 from tests.conftest import flip_byte
 

@@ -16,8 +16,8 @@ import pytest
 from launch.attempt import Attempt, Start
 from launch.signals import Signals
 from launch.supervise import _History
-from pipeline import rank_log
 from pipeline.pretrain_config import RestartsConfig
+from pipeline.watching import rank_log
 
 ROOT = Path(__file__).parents[2]
 Acts = list[list[str]]  # of each rank

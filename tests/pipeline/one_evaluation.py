@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
+from pipeline.encoder.model_config import ModelConfig
 from pipeline.evaluate import HeldOut, Scores
-from pipeline.model import MaskedLM
-from pipeline.model_config import ModelConfig
 from pipeline.pretrain_config import EvaluationConfig
-from pipeline.shards import Corpus
 
 CONFIG = ModelConfig(
     num_hidden_layers=1, hidden_size=24, num_attention_heads=2, intermediate_size=32, max_position_embeddings=18

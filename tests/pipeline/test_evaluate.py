@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data import collate
+from pipeline.corpus.shards import Corpus
+from pipeline.encoder.model import MaskedLM
 from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut, exponential
 from pipeline.evaluate_saved import evaluate
-from pipeline.model import MaskedLM
-from pipeline.sequences import Sequences
-from pipeline.shards import Corpus
+from pipeline.samples.data import collate
+from pipeline.samples.sequences import Sequences
 from tests.pipeline.one_evaluation import CONFIG, EVALUATION
 from tests.pipeline.one_evaluation import evaluate as scores_of
 from tests.ranks import run_ranks

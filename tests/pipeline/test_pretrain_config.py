@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.configfile import dump_config, load_config
-from pipeline.deepspeed_json import read_deepspeed_json
+from pipeline.engine.deepspeed_json import read_deepspeed_json
+from pipeline.engine.optim_config import MuonConfig, ScheduleConfig
 from pipeline.errors import InputError
-from pipeline.optim_config import MuonConfig, ScheduleConfig
 from pipeline.pretrain_config import PretrainConfig
 
 GEOMETRY = ["architecture", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"]

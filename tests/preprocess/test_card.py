@@ -8,7 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from pipeline.shards import Corpus
+from pipeline.corpus.shards import Corpus
 from preprocess.card import MOST_INPUTS, dataset_card
 from tests.text import text_corpus
 

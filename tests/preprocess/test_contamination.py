@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import DigestError, InputError
 from pipeline.files import file_sha256, read_json
-from pipeline.shards import Corpus
 from preprocess import evaluation, stages
 from preprocess.clean import clean
 from preprocess.config import CleanConfig, DecontaminateConfig

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from pipeline.corpus.inspect_corpus import print_stats
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import DigestError
-from pipeline.inspect_corpus import print_stats
-from pipeline.shards import Corpus
 from preprocess.config import C4Config, FilterConfig, GopherQualityConfig, GopherRepetitionConfig
 from preprocess.filters import c4, gopher_quality, gopher_repetition, judge
 from preprocess.run import run

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError
-from pipeline.shards import Corpus
 from preprocess.config import LanguageConfig
 from preprocess.filters import language
 from preprocess.run import run

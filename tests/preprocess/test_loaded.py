@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError
-from pipeline.shards import Corpus
 from preprocess import byte_bpe, loaded, tokenizer
 from preprocess.clean.unicode import normalise
 from preprocess.config import ByteBpeConfig, LoadedConfig

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from pipeline.corpus.shards import Corpus, Shard, token_dtype
 from pipeline.files import read_json
-from pipeline.shards import Corpus, Shard, token_dtype
 from preprocess import kept, near
 from preprocess.config import CorpusConfig, NearConfig
 from preprocess.minhash import band_hashes, probability, signature

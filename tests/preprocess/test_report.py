@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from launch import cli
+from pipeline.corpus.shards import Corpus, open_shards
 from pipeline.errors import DigestError, InputError
-from pipeline.shards import Corpus, open_shards
 from preprocess.rates import rates
 from preprocess.run import run
 from preprocess.svg import bar_chart

@@ -18,10 +18,10 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
+from pipeline.corpus.pairs import Pairs
+from pipeline.corpus.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from pipeline.errors import DigestError, InputError
 from pipeline.files import TEMPORARY, file_sha256
-from pipeline.pairs import Pairs
-from pipeline.shards import Corpus, Shard, map_index, shard_name, token_dtype
 from preprocess import tokens
 from preprocess.encode import Encoded, Encoder
 from preprocess.run import run

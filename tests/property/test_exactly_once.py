@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.batch import BatchGeometry
-from pipeline.data import TrainBatches
-from pipeline.order import Indices, Order
+from pipeline.samples.batch import BatchGeometry
+from pipeline.samples.data import TrainBatches
+from pipeline.samples.order import Indices, Order
 
 
 def batches_of(samples: int, seed: int, geometry: BatchGeometry) -> TrainBatches:
@@ -70,7 +70,7 @@ def runs(draw: st.DrawFn) -> Run:
 def small_blocks() -> Iterator[None]:
     """An order of a few samples makes a key for each epoch of a block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.order.BLOCK", 64)
+        patch.setattr("pipeline.samples.order.BLOCK", 64)
         yield
 
 

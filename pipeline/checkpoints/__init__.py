@@ -1,0 +1,1 @@
+"""What a run leaves on disk to go on from: written behind the loop, verified before it is used."""

@@ -1,0 +1,1 @@
+"""A corpus on disk: its format, what is in it, and what others read it as."""

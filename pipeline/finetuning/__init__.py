@@ -1,0 +1,1 @@
+"""One exported model, one labelled task."""

@@ -1,0 +1,1 @@
+"""What sees that a run is well: metrics, guards, watchdog, logs."""
