@@ -22,6 +22,7 @@ from launch.attempt import Elsewhere, Start
 from launch.host import RANK
 from launch.hostfile import Host, pick, read_hostfile, render, wrong_name
 from launch.local import is_done, locked, steps_done
+from launch.newest import Newest
 from launch.plain import WITHHELD, check_plain, inherited, read_variables
 from launch.preflight import Fit, preflight
 from launch.remote import SSH_ARGUMENTS, Ssh, Unanswered
@@ -233,7 +234,7 @@ def launch(config: PretrainConfig, options: Options, show: bool = False, dry_run
         return 0
     run.log.mkdir(parents=True, exist_ok=True)
     with locked(run) as lock:
-        return supervise(Run(run.log, cluster.start, lambda: max(run.steps(), default=0), config.restarts), lock)
+        return supervise(Run(run.log, cluster.start, Newest(run, done).step, config.restarts), lock)
 
 
 def _show_plan(cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launch import plan
 from launch.attempt import Start
+from launch.newest import Newest
 from launch.supervise import NotNow, Run, previous_world_size, supervise
 from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity
 from pipeline.configfile import dump_config
@@ -80,11 +81,11 @@ def pretrain(config: PretrainConfig, dry_run: bool = False, profile: bool = Fals
     if not profile:
         run.log.mkdir(parents=True, exist_ok=True)
     with locked(run) as lock:
-        return supervise(_profile(config, run, found) if profile else _train(config, run, found), lock)
+        return supervise(_profile(config, run, found) if profile else _train(config, run, found, done), lock)
 
 
-def _train(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:
-    """Every restart is on the devices that are there then."""
+def _train(config: PretrainConfig, run: RunFolder, found: Devices, done: int) -> Run:
+    """From step `done` on. Every restart is on the devices that are there then."""
 
     def make(made: int) -> Start:
         now = devices(config) if made else found
@@ -94,7 +95,7 @@ def _train(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:
         write_bytes(run.config, dump_config(config.model_copy(update=again)).encode())
         return _start(TRAIN, run.config, config, now, previous_world_size(run.log))
 
-    return Run(run.log, make, lambda: max(run.steps(), default=0), config.restarts)
+    return Run(run.log, make, Newest(run, done).step, config.restarts)
 
 
 def _profile(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:

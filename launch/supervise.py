@@ -34,7 +34,7 @@ class Run:
 
     Args:
         log: its log folder. make: the start to make now, given how many were made before (0: the first).
-        reached: the step from which it would go on now: of its newest checkpoint. restarts: when, and how often.
+        reached: the step from which it would go on now: of its newest sound checkpoint. restarts: when, and how often.
     """
 
     log: Path
@@ -53,11 +53,12 @@ class _History:
         self.quick = 0  # failures in a row of starts that did not last
         self.first = self.last = ""  # failure: since the last progress, and of all
 
-    def failed(self, reason: str, *, progress: bool, seconds: float) -> None:
-        """A start has ended so, after so many seconds."""
+    def failed(self, reason: str, *, progress: bool | None, seconds: float) -> None:
+        """A start has ended so, after so many seconds; `progress` is None where nobody can tell now."""
         self.first = reason if progress or not self.first else self.first
         self.last = reason
-        self.stalled = 0 if progress else self.stalled + (self.made > 0)
+        if progress is not None:
+            self.stalled = 0 if progress else self.stalled + (self.made > 0)
         self.quick = 0 if seconds > self.restarts.longest_wait_seconds else self.quick + 1
         self.made += 1
 
@@ -116,9 +117,25 @@ def supervise(run: Run, lock: int) -> int:
             _show_logs(run.log, number)
         if not outcome.restart or signals.heard:
             raise _ended(outcome)
+        seconds, begun = time.monotonic() - begin, _begun(run.log, number, step)
+        step, progress = _reached(run, begun)
+        history.failed(outcome.reason, progress=progress, seconds=seconds)
+        waited = _wait(history, signals, step)
+
+
+def _begun(log: Path, number: int, expected: int) -> int:
+    """The step from which a start has gone on: as its ranks say, if they came so far, who may have passed over more."""
+    events = (event for of_rank in rank_log.read_events(log, number).values() for event in of_rank)
+    return next((event["step"] for event in events if event["event"] == "loaded"), expected)
+
+
+def _reached(run: Run, begun: int) -> tuple[int, bool | None]:
+    """The step from which the run would go on, and whether that is behind `begun`, if that can be seen."""
+    try:
         reached = run.reached()
-        history.failed(outcome.reason, progress=reached > step, seconds=time.monotonic() - begin)
-        waited = _wait(history, signals, reached)
+    except OSError:  # the file system is away
+        return begun, None
+    return reached, reached > begun
 
 
 def _wait(history: _History, signals: Signals, step: int) -> float:

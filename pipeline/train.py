@@ -40,7 +40,7 @@ def train(trainer: Trainer) -> None:
         Stopped: on a signal, or at `stop_at_step`. Diverged. RunError: a checkpoint could not be written.
     """
     position, last = trainer.resume(), trainer.config.schedule.total_steps
-    note("loaded")
+    note("loaded", step=position.step)
     run = trainer.run if trainer.rank == 0 else None
     if run:
         run.set_aside_after(position.step)

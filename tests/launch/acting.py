@@ -25,6 +25,8 @@ def main(script: Path) -> int:
         word, _, argument = act.partition(" ")
         if word == "save":  # a checkpoint of so many steps
             (script.parent / "reached").write_text(argument)
+        elif word == "load":  # that of so many steps
+            rank_log.note("loaded", step=int(argument))
         elif word == "say":
             print(argument, file=sys.stderr, flush=True)
         elif word == "kill":

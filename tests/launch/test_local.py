@@ -52,7 +52,7 @@ def test_devices_are_those_that_are_visible(
 def test_a_restart_takes_the_devices_that_are_there_then(pretrain_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(PretrainConfig, pretrain_yaml, ["resume=never"])
     run = RunFolder(config.output)
-    made = local._train(config, run, Devices(["3", "4"], "GPU")).make
+    made = local._train(config, run, Devices(["3", "4"], "GPU"), 0).make
     first = made(0)
     assert (first.world_size, first.said, names(first.command)) == (2, "", ["3", "4"])
     assert load_config(PretrainConfig, run.config).resume == "never"

@@ -100,6 +100,21 @@ def test_two_restarts_without_a_newer_checkpoint_are_the_last_and_the_first_fail
     assert len(started(tmp_path)) == 4
 
 
+def test_a_start_that_passed_over_a_checkpoint_is_measured_from_the_one_that_it_loaded(tmp_path: Path) -> None:
+    code, lines = supervise(
+        tmp_path,
+        [["save 90", "exit 1"], ["after 0"]],
+        [["load 50", "save 60", "exit 1"], ["after 0"]],
+        [["load 60", "save 70", "exit 1"], ["after 0"]],
+        [["load 70", "exit 1"], ["after 0"]],
+        [["load 70", "save 80"], []],
+    )
+    assert code == 0, lines
+    assert [line.split(", from step ")[1] for line in lines if "; restart " in line] == [
+        f"{step}, in 0 s" for step in (90, 60, 70, 70)
+    ]
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
