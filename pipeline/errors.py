@@ -31,9 +31,17 @@ class DigestError(UserError):
 
 
 class Unreadable(DigestError):
-    """A file could not be read: it may be another time, or by another machine."""
+    """A file could not be read, which says nothing of what it holds: it may be another time, or by another machine.
+
+    Args:
+        number: the system's.
+    """
 
     restart = True
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Stopped(UserError):

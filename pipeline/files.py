@@ -23,10 +23,11 @@ from typing import Any, NotRequired
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from pipeline.errors import DigestError, InputError
+from pipeline.errors import DigestError, InputError, Unreadable
 
 MANIFEST = "manifest.json"
 BLOCK_BYTES = 2**22  # what a CRC-32 in a manifest covers, so that damage to a large file is found where it is
+LONGEST_NAME = 255  # bytes, of a file system's
 TEMPORARY = ".tmp-"  # prefix of every name that is not finished; whatever carries it may be deleted when no run is live
 
 
@@ -191,13 +192,16 @@ def inside(folder: Path, name: str) -> Path:
     """`folder/name` for a name read from a manifest, which must be a plain relative path that stays inside.
 
     Raises:
-        InputError: an absolute name, `..`, a back-slash, what cannot be printed, or a symbolic link on the way.
+        InputError: an absolute name, `..`, a back-slash, what cannot be printed, what no file system can name, or a
+            symbolic link on the way.
     """
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
         raise InputError(f"{folder / MANIFEST}: file name {name!r} leads outside the folder")
     if not name.isprintable():  # a message with it would steer a terminal
         raise InputError(f"{folder / MANIFEST}: file name {name!r} cannot be printed")
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(f"{folder / MANIFEST}: file name {name[:20]!r}… is too long")
     path = folder
     for part in pure.parts:
         path = path / part
@@ -231,16 +235,31 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: no such file, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=once)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+    return _parse_json(path, data)
+
+
+def _parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data, parse_float=_finite, parse_constant=_finite, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What the system cannot read is `Unreadable`; what is not there, or not as it should be, is for the reader."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{error.filename or folder}: {error.strerror}", error.errno) from None
 
 
 def _digests(path: Path) -> tuple[str, list[int]]:
@@ -344,13 +363,15 @@ def read_manifest(folder: Path, kind: str, version: int, form: type = Manifest) 
 
     Raises:
         InputError: there is none, or it is of another kind, version or form.
-        DigestError: it was altered after it was written.
+        DigestError: it was altered after it was written. Unreadable: the system cannot read it.
     """
-    path = inside(folder, MANIFEST)
-    if not path.is_file():
-        raise InputError(f"{folder}: no {MANIFEST} here; expected a finished {kind} folder")
+    with reading(folder):
+        path = inside(folder, MANIFEST)
+        if not path.is_file():
+            raise InputError(f"{folder}: no {MANIFEST} here; expected a finished {kind} folder")
+        data = path.read_bytes()
     try:
-        manifest = read_json(path)
+        manifest = _parse_json(path, data)
     except InputError as error:
         raise DigestError(str(error)) from None  # what we write is JSON: it was damaged since
     if manifest.get("kind") != kind:

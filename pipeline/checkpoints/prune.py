@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.checkpoints.retention import superfluous
 from pipeline.checkpoints.run_folder import SET_ASIDE, RunFolder, none_sound, verify_checkpoint
-from pipeline.errors import DigestError, InputError, UserError
+from pipeline.errors import DigestError, InputError, Unreadable, UserError
 from pipeline.files import TEMPORARY
 from pipeline.pretrain_config import CheckpointConfig
 
@@ -28,10 +28,10 @@ def choose(run: RunFolder, keep_last: int | None, keep_every: int | None, broken
 
     Args:
         keep_last, keep_every: as in the configuration; None: what the newest sound checkpoint was saved with.
-        broken: whether those go too that are not sound, and those that a run has set aside.
+        broken: whether those go too that are not sound, and those that a run has set aside. What cannot be read stays.
 
     Raises:
-        InputError: there are no checkpoints. DigestError: none is sound.
+        InputError: there are no checkpoints. DigestError: none is sound. Unreadable: it may be the newest sound one.
     """
     newest, errors = run.newest_sound()
     if newest is None:
@@ -44,9 +44,11 @@ def choose(run: RunFolder, keep_last: int | None, keep_every: int | None, broken
     doomed = superfluous(sound, keep)
     kept = [step for step in sound if step not in doomed]
     assert newest["step"] in kept
-    goes = sorted({*doomed, *(unsound if broken else [])})
+    damaged = [step for step, why in unsound.items() if broken and not isinstance(why, Unreadable)]
+    goes = sorted({*doomed, *damaged})
     left_over = [path for prefix in (TEMPORARY, *[SET_ASIDE] * broken) for path in run.checkpoints.glob(f"{prefix}*")]
-    return Choice(kept, [*map(run.checkpoint, goes), *sorted(left_over)], [] if broken else list(unsound.values()))
+    left = [why for step, why in unsound.items() if step not in goes]
+    return Choice(kept, [*map(run.checkpoint, goes), *sorted(left_over)], left)
 
 
 def _not_sound(run: RunFolder, newest: dict[str, Any], keep: CheckpointConfig) -> dict[int, UserError]:

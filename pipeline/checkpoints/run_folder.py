@@ -3,10 +3,14 @@
 RUN/config.yaml  metrics.jsonl  checkpoints/step-00001000/{manifest.json, rank-00000.safetensors, …}
 """
 
+import errno
 import itertools
 import json
 import os
 import re
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +24,13 @@ from pipeline.corpus.shards import Corpus
 from pipeline.engine.deepspeed_json import read_deepspeed_json
 from pipeline.engine.loss_scale_numbers import LossScaleNumbers
 from pipeline.errors import DigestError, InputError, Unreadable, UserError
-from pipeline.files import Manifest, read_manifest, remove, verify_file, write_bytes
+from pipeline.files import Manifest, read_manifest, reading, remove, verify_file, write_bytes
 from pipeline.pretrain_config import CheckpointConfig, PretrainConfig
 
 KIND, FORMAT = "checkpoint", 3
 SET_ASIDE = "broken-"  # prefix of checkpoints that no longer count
-_STEP = re.compile(r"step-(\d{8,})")
+_STEP = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,17})")
+PAUSES = (1, 4, 15, 40)  # seconds between readings: a network file system may be away for a moment
 
 
 def versions() -> dict[str, str]:
@@ -60,9 +65,13 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """The steps of the published checkpoints, oldest first; unfinished ones are not seen."""
-        if not self.checkpoints.is_dir():
+        try:
+            names = [entry.name for entry in self.checkpoints.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            if self.checkpoints.is_symlink():  # to a disk that is not mounted now: no reason to begin anew
+                raise
             return []
-        matches = (_STEP.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
+        matches = map(_STEP.fullmatch, names)
         return sorted(int(match[1]) for match in matches if match)
 
     def newest_sound(self, last: int | None = None, every: int = 1) -> tuple[dict[str, Any] | None, list[UserError]]:
@@ -70,11 +79,20 @@ class RunFolder:
 
         Args:
             last: no checkpoint behind this step is looked at. every: only at multiples of so many steps.
+
+        Raises:
+            Unreadable: one cannot be read, also after a minute, and that is not the medium's fault (EIO): to pass it
+                over would be to do again what it may hold.
         """
         broken: list[UserError] = []
+        pauses = iter(PAUSES)
         for step in reversed([step for step in self.steps() if (last is None or step <= last) and step % every == 0]):
             try:
-                return verify_checkpoint(self.checkpoint(step)), broken
+                return _verify_patiently(self.checkpoint(step), pauses), broken
+            except Unreadable as error:
+                if error.number != errno.EIO:
+                    raise
+                broken.append(error)
             except (DigestError, InputError) as error:
                 broken.append(error)
         return None, broken
@@ -186,9 +204,9 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         InputError, DigestError: names the file, and what was expected and found.
     """
-    if folder.is_symlink():
-        raise InputError(f"{folder}: a symbolic link where a checkpoint is expected")
-    try:
+    with reading(folder):
+        if folder.is_symlink():
+            raise InputError(f"{folder}: a symbolic link where a checkpoint is expected")
         manifest = read_checkpoint_manifest(folder)
         if f"step-{manifest['step']:08d}" != folder.name:
             raise DigestError(f"{folder}: holds step {manifest['step']}; it was renamed")
@@ -198,9 +216,19 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
         for name, entry in manifest["files"].items():
             verify_file(folder, name, entry)
         read_ranges(folder, manifest)
-    except OSError as error:  # a bad sector, say: one that cannot be read is passed over like one that is damaged
-        raise Unreadable(f"{error.filename or folder}: {error.strerror}") from None
     return manifest
+
+
+def _verify_patiently(folder: Path, pauses: Iterator[float]) -> dict[str, Any]:
+    """`verify_checkpoint`, again after each pause where the files cannot be read."""
+    while True:
+        try:
+            return verify_checkpoint(folder)
+        except Unreadable as error:
+            if (pause := next(pauses, None)) is None:
+                raise
+            print(f"kilobatch: {error}; it is read again in {pause} s", file=sys.stderr, flush=True)
+            time.sleep(pause)
 
 
 def none_sound(broken: list[UserError]) -> DigestError:

@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
-from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, verify_files
+from pipeline.files import MANIFEST, Manifest, digest_of, inside, read_manifest, reading, verify_files
 from pipeline.tensor_file import read_header
 
 KIND, FORMAT = "corpus", 2
@@ -172,8 +172,9 @@ class Corpus:
     def verify_sizes(self) -> None:
         """The cheap part of `verify`, done by every rank: each file is there and of its size."""
         for name, entry in self.manifest["files"].items():
-            path = inside(self.folder, name)
-            size = path.stat().st_size if path.is_file() else -1
+            with reading(self.folder):
+                path = inside(self.folder, name)
+                size = path.stat().st_size if path.is_file() else -1
             if size != entry["bytes"]:
                 found = "missing" if size < 0 else f"{size} bytes"
                 raise DigestError(f"{path}: {found}, expected {entry['bytes']} bytes, SHA-256 {entry['sha256']}")

@@ -1,6 +1,10 @@
 """A checkpoint with any damage is found before a tensor is used, and named; the one before it is taken (law 4)."""
 
+import errno
+import os
 import random
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline import tensor_file
-from pipeline.checkpoints.run_folder import RunFolder, read_checkpoint_manifest
-from pipeline.errors import DigestError, InputError
+from pipeline.checkpoints.prune import choose
+from pipeline.checkpoints.run_folder import PAUSES, RunFolder, read_checkpoint_manifest
+from pipeline.errors import DigestError, InputError, Unreadable
 from pipeline.files import MANIFEST, read_json
 from tests.checkpoints import checkpoint
 
@@ -131,37 +136,95 @@ def test_a_note_beside_a_checkpoint_is_no_damage(run: RunFolder) -> None:
     assert (manifest["step"], passed_over) == (30, [])
 
 
-def test_a_file_that_cannot_be_read_is_passed_over(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad sector under one checkpoint must not end a run that has others."""
-    bad, path_open = run.checkpoint(30) / FILES[2], Path.open
+class Failing:
+    """Whoever opens or reads one of these files gets an error of the system's, so many times.
 
-    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path == bad:
-            raise OSError(5, "Input/output error", str(path))
-        return path_open(path, *arguments, **options)
+    Attributes:
+        pauses: that were made before reading again.
+    """
 
-    monkeypatch.setattr(Path, "open", failing)
-    manifest, passed_over = run.newest_sound()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, paths: list[Path], times: int = 10**9) -> None:
+        self.number, self.paths, self.left = number, paths, times
+        self.pauses: list[float] = []
+        for name in ("open", "read_bytes"):
+            monkeypatch.setattr(Path, name, self.instead_of(getattr(Path, name)))
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+    def instead_of(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path in self.paths and self.left:
+                self.left -= 1
+                raise OSError(self.number, os.strerror(self.number), str(path))
+            return method(path, *arguments, **options)
+
+        return failing
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_the_medium_cannot_give_is_passed_over(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    """A bad sector under one checkpoint must not end a run that has others; but first it is read again."""
+    bad = run.checkpoint(30) / file
+    failing = Failing(monkeypatch, errno.EIO, [bad])
+    manifest, passed_over = run.to_resume("auto")
     assert manifest is not None
     assert manifest["step"] == 20
     assert [str(error) for error in passed_over] == [f"{bad}: Input/output error"]
+    assert failing.pauses == list(PAUSES)
+    assert capsys.readouterr().err.splitlines() == [
+        f"kilobatch: {bad}: Input/output error; it is read again in {pause} s" for pause in PAUSES
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("file", FILES)
+def test_what_can_be_read_the_next_time_is_taken(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, file: str, number: int
+) -> None:
+    """To pass it over would be to do its steps again, and to set it aside."""
+    failing = Failing(monkeypatch, number, [run.checkpoint(30) / file], times=2)
+    manifest, passed_over = run.to_resume("auto")
+    assert manifest is not None
+    assert (manifest["step"], passed_over) == (30, [])
+    assert failing.pauses == list(PAUSES[:2])
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EACCES, errno.ETIMEDOUT, errno.EMFILE])
+@pytest.mark.parametrize("file", FILES)
+def test_what_is_out_of_reach_is_not_passed_over(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, file: str, number: int
+) -> None:
+    """The next start may read it; nothing goes back behind it meanwhile, and nothing is deleted."""
+    bad = run.checkpoint(30) / file
+    Failing(monkeypatch, number, [bad])
+    for ask in (lambda: run.to_resume("auto"), run.newest_sound, lambda: choose(run, 1, None, broken=True)):
+        with pytest.raises(Unreadable, match=f"^{re.escape(f'{bad}: {os.strerror(number)}')}$") as raised:
+            ask()
+        assert raised.value.restart
 
 
 def test_a_run_whose_checkpoints_cannot_be_read_now_is_started_again(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system that is away for a minute leaves none sound, and damages none."""
-
-    def failing(*_: Any, **__: Any) -> Any:
-        raise OSError(116, "Stale file handle")
-
+    """A file system that is away for a minute leaves none sound and damages none; it is waited for once, not thrice."""
+    failing = Failing(monkeypatch, errno.EIO, [run.checkpoint(step) / FILES[2] for step in run.steps()])
+    with pytest.raises(Unreadable, match=r"no checkpoint is sound; the newest: .*: Input/output error") as raised:
+        run.to_resume("auto")
+    assert (raised.value.restart, raised.value.exit_code) == (True, 3)
+    assert failing.pauses == list(PAUSES)
     for step in run.steps():
         (run.checkpoint(step) / FILES[2]).unlink()
     with pytest.raises(DigestError) as raised:
         run.to_resume("auto")
     assert not raised.value.restart
-    monkeypatch.setattr("pipeline.checkpoints.run_folder.verify_file", failing)
-    with pytest.raises(DigestError, match=r"no checkpoint is sound; the newest: .*: Stale file handle") as raised:
-        run.to_resume("auto")
-    assert raised.value.restart
-    assert raised.value.exit_code == 3
+
+
+def test_prune_deletes_what_is_damaged_but_not_what_cannot_be_read(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.checkpoint(20) / FILES[1]).unlink()
+    Failing(monkeypatch, errno.EIO, [run.checkpoint(30) / FILES[1]])
+    choice = choose(run, 1, None, broken=True)
+    assert (choice.kept, choice.doomed) == ([10], [run.checkpoint(20)])
+    assert [str(error) for error in choice.unsound] == [f"{run.checkpoint(30) / FILES[1]}: Input/output error"]

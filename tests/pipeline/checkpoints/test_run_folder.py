@@ -40,10 +40,25 @@ def test_unfinished_and_foreign_names_are_not_seen(run: RunFolder) -> None:
         "step-0000004x",
         "step-00000040.bak",
         "xstep-00000040",
+        "Step-00000040",
+        "step-000000030",
+        "step-٠٠٠٠٠٠٤٠",
+        "step-99999999999999999999",
         "latest",
     ):
         (run.checkpoints / name).mkdir()
     assert run.steps() == [10, 20, 30]
+
+
+def test_checkpoints_on_a_disk_that_is_not_mounted_are_not_none(run: RunFolder) -> None:
+    """Else the run would begin anew, and its metrics be forgotten."""
+    assert RunFolder(run.path / "no").steps() == []
+    run.checkpoints.rename(run.path / "disk")
+    run.checkpoints.symlink_to(run.path / "disk")
+    assert run.steps() == [10, 20, 30]
+    (run.path / "disk").rename(run.path / "away")
+    with pytest.raises(FileNotFoundError):
+        run.to_resume("auto")
 
 
 def test_the_newest_is_taken(run: RunFolder) -> None:
