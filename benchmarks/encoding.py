@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,12 +32,14 @@ from preprocess.sample import choose, draw_sentences
 
 TYPES = ("sentencepiece-unigram", "sentencepiece-bpe", "byte-bpe")
 PROCESSES = 2
+AT_ONCE = 100  # documents
 CLEAN = CleanConfig(fix_encoding=False)
 
 
 class Compared(NamedTuple):
+    documents: int
+    differing: int
     characters: int
-    differs: bool
     ours: float  # seconds
     whole: float
 
@@ -46,17 +49,24 @@ def _both(json: str) -> tuple[Encoder, Tokenizer]:
     return Encoder(Tokenizer.from_str(json)), Tokenizer.from_str(json)
 
 
-def compare(raw: str, json: str) -> Compared | None:
-    """One document; None if nothing is left of it."""
+def compare(documents: list[str], json: str) -> Compared:
+    """Documents of which something is left when they are cleaned."""
     encoder, fast = _both(json)
-    text = clean(raw, "plain", CLEAN).text
-    if not text:
-        return None
+    pairs = [(raw, clean(raw, "plain", CLEAN).text) for raw in documents]
+    pairs = [(raw, text) for raw, text in pairs if text]
     begin = time.process_time()
-    ours = encoder.encode(text).ids.tolist()
+    ours = [encoded.ids.tolist() for encoded in encoder.encode_all(text for _, text in pairs)]
     middle = time.process_time()
-    whole = fast.encode(raw, add_special_tokens=False).ids
-    return Compared(len(text), ours != whole, middle - begin, time.process_time() - middle)
+    whole = [fast.encode(raw, add_special_tokens=False).ids for raw, _ in pairs]
+    end = time.process_time()
+    differing = sum(mine != theirs for mine, theirs in zip(ours, whole, strict=True))
+    return Compared(len(pairs), differing, sum(len(text) for _, text in pairs), middle - begin, end - middle)
+
+
+def batches(paths: list[Path]) -> Iterator[list[str]]:
+    documents = texts.documents(paths)
+    while batch := [*islice(documents, AT_ONCE)]:
+        yield batch
 
 
 def sample(paths: list[Path], characters: int) -> Iterator[tuple[int, list[str]]]:
@@ -82,13 +92,13 @@ def main() -> None:
         made = tokenizer.train(sentences, TypeAdapter(TokenizerConfig).validate_python(values), "NFC")
         with get_context("spawn").Pool(PROCESSES) as pool:
             job = partial(compare, json=made.tokenizer.to_str())
-            found = [one for one in pool.imap_unordered(job, texts.documents(paths), 8) if one]
-        size, ours, whole = (sum(one[at] for one in found) for at in (0, 2, 3))
+            documents, differing, size, ours, whole = map(
+                sum, zip(*pool.imap_unordered(job, batches(paths)), strict=True)
+            )
         rates = [size / 1e6 / ours, size / 1e6 / whole]
-        differ = sum(one.differs for one in found)
         shown = [f"{rate:.1f} M/s" for rate in rates]
         table.add_row(
-            kind, f"{len(found):,}", f"{differ:,}", f"{size / 1e6:.1f}", *shown, f"{rates[0] / rates[1]:.1f} ×"
+            kind, f"{documents:,}", f"{differing:,}", f"{size / 1e6:.1f}", *shown, f"{rates[0] / rates[1]:.1f} ×"
         )
     Console(highlight=False, width=120).print(table)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import lru_cache
+from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,9 +92,9 @@ def _write_tokens(number: int, plan: Plan, digest: str) -> None:
         token_path.open("wb") as token_file,
         sentence_path.open("wb") as sentence_file,
     ):
-        for row in kept.kept(plan, number, ["id", "text", "hash"]):
+        rows, again = tee(kept.kept(plan, number, ["id", "text", "hash"]))
+        for row, (ids, begins) in zip(rows, encoder.encode_all(row["text"] for row in again), strict=True):
             text = row["text"]
-            ids, begins = encoder.encode(text)
             token_file.write(np.append(ids, eos).astype(dtype).tobytes())
             sentence_file.write((begins + np.uint64(tokens)).astype("<u8").tobytes())
             place = Place(row["hash"], number, tokens, tokens + len(ids) + 1, sentences, sentences + len(begins))

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from preprocess.pieces import Ids, Numbers
 
-_REMEMBERED = 500_000  # words: about 100 MB
+_REMEMBERED = 1_000_000  # words: about 200 MB
 _MARKS = ',.;:!?)"'
 _BEFORE_MARK = frozenset(string.ascii_letters + string.digits)
 
@@ -31,9 +32,9 @@ def _lone_marks(vocabulary: dict[str, int]) -> dict[str, int]:
 
 
 class Words:
-    """The ids of words, each with the space before it or with the line ends that it begins with.
+    """The ids of words, each with the white space before it, which a document's first has not.
 
-    A word's number is its place in the order in which they were met. "" has no ids.
+    A word's number is its place in the order in which they were met.
 
     Args:
         vocabulary: piece → id.
@@ -45,30 +46,30 @@ class Words:
         self._marks = _lone_marks(vocabulary)
         self._forget()
 
-    def encode(self, words: list[str]) -> tuple[Ids, Numbers]:
+    def encode(self, words: pa.StringArray) -> tuple[Ids, Numbers]:
         """(ids one after the other, how many each word has)."""
+        coded = words.dictionary_encode()
         before = len(self._numbers)
         try:
-            numbers = self._numbered(words)
+            numbers = self._numbered(coded.dictionary.to_pylist())
             if len(self._numbers) > before:
                 self._learn(before)
         except BaseException:
             self._forget()  # some have a number, but no ids
             raise
+        numbers = numbers[coded.indices]
         found = self._gather(numbers), self._lengths[numbers]
         if len(self._numbers) > _REMEMBERED:
             self._forget()
         return found
 
     def _forget(self) -> None:
-        """All words but "" and, with a space in front that no word has, the marks."""
+        """All words but the marks, with a NUL in front, which no word has."""
         self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
         self._ids, self._used = np.empty(1024, np.uint32), 0
         self._begins, self._lengths = np.empty(1024, np.int64), np.empty(1024, np.int64)
-        numbers = [self._numbers[word] for word in ("", *(f" {mark}" for mark in self._marks))]
-        self._store(
-            np.array(numbers), np.array([*self._marks.values()], np.uint32), (np.array(numbers) > 0).astype(np.int64)
-        )
+        numbers = self._numbered([f"\0{mark}" for mark in self._marks])
+        self._store(numbers, np.array([*self._marks.values()], np.uint32), np.ones(len(numbers), np.int64))
 
     def _gather(self, numbers: Numbers) -> Ids:
         lengths = self._lengths[numbers]
@@ -81,7 +82,7 @@ class Words:
         """Find the ids of the words whose numbers are `before` and more."""
         words = self._last(before)
         marked = [word for word in words if word[-1] in self._marks and word[-2:-1] in _BEFORE_MARK]
-        pairs = [self._numbers[part] for word in marked for part in (word[:-1], f" {word[-1]}")]
+        pairs = [self._numbers[part] for word in marked for part in (word[:-1], f"\0{word[-1]}")]
         words += self._last(before + len(words))
         parted = set(marked)
         words = [word for word in words if word not in parted]

@@ -58,8 +58,7 @@ def draw(unit: list[Text], config: CorpusConfig, below: int) -> list[sample.Draw
 
 
 def encode_all(unit: list[Text], json: str) -> list[Encoded]:
-    encoder = _encoder(json)
-    return [encoder.encode(text.text) for text in unit]
+    return [*_encoder(json).encode_all(text.text for text in unit)]
 
 
 @lru_cache(maxsize=1)

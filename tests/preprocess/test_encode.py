@@ -88,6 +88,17 @@ def test_a_document_is_its_words(fast: Tokenizer, encoder: Encoder, raw: str) ->
     assert found.sentences.tolist() == begins(encoder._tokenizer, text)
 
 
+@given(st.lists(pieces().map(normalise).filter(bool), max_size=8))
+def test_documents_together_are_those_alone(fast: Tokenizer, encoder: Encoder, texts: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "_AT_ONCE", 100)
+        together = list(encoder.encode_all(texts))
+    for text, found in zip(texts, together, strict=True):
+        alone = encoder.encode(text)
+        assert found.ids.tolist() == alone.ids.tolist()
+        assert found.sentences.tolist() == alone.sentences.tolist()
+
+
 @pytest.fixture(scope="module")
 def roberta_like() -> Tokenizer:
     """A given byte-level BPE, to which line ends are characters."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,13 @@ def test_special_tokens_as_words_of_the_text_are_found_out(tmp_path: Path) -> No
 def test_documents_are_drawn_to_be_encoded_by_the_exported_tokenizer_too(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = Encoder.encode
+    encode_all = Encoder.encode_all
 
-    def backwards(encoder: Encoder, text: str) -> Encoded:
-        ids, begins = encode(encoder, text)
-        return Encoded(ids[::-1].copy(), begins)
+    def backwards(encoder: Encoder, texts: Iterable[str]) -> Iterator[Encoded]:
+        for ids, begins in encode_all(encoder, texts):
+            yield Encoded(ids[::-1].copy(), begins)
 
-    monkeypatch.setattr(Encoder, "encode", backwards)
+    monkeypatch.setattr(Encoder, "encode_all", backwards)
     monkeypatch.setattr(tokens, "COMPARED", 2)
     with pytest.raises(InputError, match=r"tokenizer.json and the corpus differ on \d+ of 25 documents, such as \w+/"):
         run(small_config(raw, tmp_path / "corpus"))

@@ -22,7 +22,7 @@ from tests.preprocess.small import prose
 
 TEXTS = [prose(number, 200) for number in range(6)] + [
     "日本の文。二番目の文！「三番目。」四。" * 20,
-    "Is 0 < 41 > 14 x?\n" * 100,
+    "\n".join(["Is 0 < 41 > 14 x?"] * 100),
 ]
 SENTENCES = [sentence for text in TEXTS for sentence in sentences(text)]
 
