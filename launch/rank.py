@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -34,9 +35,22 @@ def main(config: Path) -> None:
     for _, writer in pipes:
         os.close(writer)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, which the rank gets too
-    signal.signal(STOP, lambda *_: os.kill(child, STOP))
-    look_after(child, {reader: output for output, (reader, _) in enumerate(pipes, 1)})
+    stopping = Stopping(child)
+    signal.signal(STOP, stopping.ask)
+    look_after(child, {reader: output for output, (reader, _) in enumerate(pipes, 1)}, stopping.ask)
     end_like(os.waitpid(child, 0)[1])
+
+
+class Stopping:
+    """Asks a rank to save and end, once: a second word would end it before it has saved."""
+
+    def __init__(self, child: int) -> None:
+        self.child, self.asked = child, False
+
+    def ask(self, *_: object) -> None:
+        if not self.asked:
+            self.asked = True
+            os.kill(self.child, STOP)
 
 
 def end_like(status: int) -> NoReturn:
@@ -59,11 +73,13 @@ def _train(config: Path, outputs: list[int]) -> None:
     end_process(run("pipeline.train", config))
 
 
-def look_after(child: int, pipes: dict[int, int], leash: int = 0, grace: float = GRACE_SECONDS) -> None:
+def look_after(
+    child: int, pipes: dict[int, int], ask: Callable[[], None], leash: int = 0, grace: float = GRACE_SECONDS
+) -> None:
     """Until the child has ended: hand on what it says, and end it when the leash does.
 
     Args:
-        pipes: a descriptor to read → the one to write to.
+        pipes: a descriptor to read → the one to write to. ask: asks the child to end.
     """
     ended, poll = os.pidfd_open(child), select.poll()
     for descriptor in (ended, leash, *pipes):
@@ -74,13 +90,14 @@ def look_after(child: int, pipes: dict[int, int], leash: int = 0, grace: float =
         ready = {descriptor for descriptor, _ in poll.poll(left)}
         if leash in ready and not os.read(leash, 4096):
             poll.unregister(leash)
-            os.kill(child, STOP)
+            ask()
             deadline = time.monotonic() + grace
         for pipe in ready & pipes.keys():
             if not _hand_on(pipe, pipes[pipe]):
                 poll.unregister(pipe)
         if time.monotonic() >= deadline:
-            os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)  # once: it may hang in the kernel for as long as a file system is away
+            deadline = float("inf")
         if ended in ready and not ready & pipes.keys():
             return
 

@@ -1,29 +1,34 @@
 """What ends with what: the launcher's children with it, and a rank with the connection that it was started by."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from launch.rank import look_after
 from pipeline.watching import rank_log
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 LOOK_AFTER = """\
 import os, signal, sys
-from launch.rank import look_after
+from launch.rank import STOP, Stopping, look_after
 reader, writer = os.pipe()
 child = os.fork()
 if child == 0:
     os.dup2(writer, 1)
     os.execvp("sh", ["sh", "-c", sys.argv[1]])
 os.close(writer)
-look_after(child, {reader: 1}, grace=float(sys.argv[2]))
+stopping = Stopping(child)
+signal.signal(STOP, stopping.ask)
+look_after(child, {reader: 1}, stopping.ask, grace=float(sys.argv[2]))
 sys.exit(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256)
 """
 
@@ -68,6 +73,52 @@ def test_the_end_of_the_leash_asks_a_rank_to_end() -> None:
     rank.stdin.close()
     assert rank.wait(60) == 256 - 75
     rank.stdout.close()
+
+
+def test_a_rank_that_was_asked_is_not_asked_again_when_the_leash_ends() -> None:
+    """As where a command is stopped, and killed while the ranks save: a second word would end the save."""
+    script = "n=0; trap 'n=$((n+1)); echo $n' USR1; echo ready; until [ -e \"$0\" ]; do sleep 0.1; done; exit $n"
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "saved"
+        rank = looked_after(script.replace("$0", str(saved)), grace=600)
+        assert rank.stdout
+        assert rank.stdin
+        assert rank.stdout.readline() == b"ready\n"
+        rank.send_signal(signal.SIGUSR1)
+        assert rank.stdout.readline() == b"1\n"
+        rank.send_signal(signal.SIGUSR1)
+        rank.stdin.close()
+        saved.touch()
+        assert rank.wait(60) == 256 - 1
+        rank.stdout.close()
+
+
+def test_a_rank_that_hangs_in_the_kernel_is_killed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the kernel lets go of it, there is nothing to do, again and again."""
+    child = subprocess.Popen(["sleep", "600"])
+    killed, poll, kill = [], select.poll, os.kill
+
+    class Poll:
+        """Wakes as if by the time that is up, and lets the child end behind the third time."""
+
+        def __init__(self) -> None:
+            self.real, self.times = poll(), 0
+            self.register, self.unregister = self.real.register, self.real.unregister
+
+        def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+            self.times += 1
+            if self.times == 3:
+                kill(child.pid, signal.SIGKILL)
+            return self.real.poll(100 if self.times < 3 else milliseconds)
+
+    monkeypatch.setattr(select, "poll", Poll)
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
+    leash, writer = os.pipe()
+    os.close(writer)
+    look_after(child.pid, {}, lambda: None, leash, grace=0.0)
+    assert killed == [(child.pid, signal.SIGKILL)]
+    assert child.wait(60) == -signal.SIGKILL
+    os.close(leash)
 
 
 def test_a_rank_that_does_not_end_is_killed() -> None:
