@@ -27,6 +27,7 @@ LOOK_SECONDS = 0.25
 PROCESSES = "processes"  # in the log's folder: ids of those that this command has seen
 MEMBERS_SECONDS = 1.0  # between looks at which processes there are
 ELSEWHERE_SECONDS = 1.0  # between looks at what ranks on other machines have told
+ASK_SECONDS = 5.0  # between words to them that reached none
 DISCONNECTED_SECONDS = 50.0  # more than those, where one host has ended and the others have told nothing
 END_SECONDS = 60.0  # a killed process that is not gone by then hangs in the kernel
 FINAL = (InputError.exit_code, DigestError.exit_code, Stopped.exit_code)
@@ -37,11 +38,12 @@ class Elsewhere:
     """Ranks on other machines, which this one can neither signal nor watch.
 
     Args:
-        exported: NAME=VALUE lines, which the launcher hands to the ranks. signal: sends a signal to all of them.
+        exported: NAME=VALUE lines, which the launcher hands to the ranks.
+        signal: sends a signal to all of them; whether it has reached any.
     """
 
     exported: Path
-    signal: Callable[[signal.Signals], None]
+    signal: Callable[[signal.Signals], bool]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Attempt:
     lock: int
     ranks: dict[int, Rank] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)  # process ids
-    asked_elsewhere: bool = False
+    next_ask: float = 0.0  # of ranks on other machines to stop
     connections: int = 0  # to other machines: the most there were
     disconnected: float | None = None  # when the first of them was seen to have ended
     next_look: float = 0.0  # for what only their log tells
@@ -196,9 +198,9 @@ class Attempt:
 
     def _ask_to_stop(self) -> None:
         """Each rank once: a second signal would end it without a checkpoint."""
-        if self.start.elsewhere and not self.asked_elsewhere:
-            self.asked_elsewhere = True
-            self.start.elsewhere.signal(STOP)
+        if self.start.elsewhere and time.monotonic() >= self.next_ask:
+            reached = self.start.elsewhere.signal(STOP)
+            self.next_ask = float("inf") if reached else time.monotonic() + ASK_SECONDS
         for rank in self.ranks.values():
             if rank.watch is not None and not rank.asked and not rank.death:
                 rank.asked = True

@@ -151,26 +151,16 @@ class Cluster:
         elsewhere = Elsewhere(self.exported, lambda number: self.signal(hosts, number))
         return Start(command, environment, _slots(hosts), said, elsewhere)
 
-    def signal(self, hosts: list[Host], number: Signals) -> None:
-        """End all ranks on these hosts, or ask those on one host to stop: they agree, and a second word ends them."""
-        config = str(self.run.config)
-        if number == Signals.SIGKILL:
-            answers = self.ssh.ask_all(hosts, [{"do": "end", "config": config}] * len(hosts))
-            unanswered = [answer for answer in answers if isinstance(answer, Unanswered)]
-        else:
-            unanswered = self._ask_one(hosts, {"do": "stop", "config": config})
-        for said in unanswered:
-            print(f"kilobatch: {said}", file=sys.stderr, flush=True)
-
-    def _ask_one(self, hosts: list[Host], request: dict[str, str]) -> list[Unanswered]:
-        unanswered = []
-        for host in hosts:
-            (answer,) = self.ssh.ask_all([host], [request])
+    def signal(self, hosts: list[Host], number: Signals) -> bool:
+        """Ask the ranks on all these hosts to stop, or kill them; whether any was reached."""
+        request = {"do": "end" if number == Signals.SIGKILL else "stop", "config": str(self.run.config)}
+        reached = 0
+        for answer in self.ssh.ask_all(hosts, [request] * len(hosts)):
             if isinstance(answer, Unanswered):
-                unanswered.append(answer)
-            elif answer["asked"]:
-                break
-        return unanswered
+                print(f"kilobatch: {answer}", file=sys.stderr, flush=True)
+            else:
+                reached += answer["reached"]
+        return reached > 0
 
     def fit(self, first: bool, end: bool) -> list[Fit]:
         """The hosts that can take part; `end`: what an earlier start left on them is killed.

@@ -148,9 +148,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         case "check":
             return check(request)
         case "stop":
-            return {"asked": stop(request["config"])}
+            return {"reached": stop(request["config"])}
         case _:
-            return {"ended": end(request["config"])}
+            return {"reached": end(request["config"])}
 
 
 if __name__ == "__main__":

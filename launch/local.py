@@ -15,12 +15,13 @@ from pathlib import Path
 
 from launch import plan
 from launch.attempt import Start
+from launch.leftovers import remove_leftovers
 from launch.newest import Newest
 from launch.supervise import NotNow, Run, previous_world_size, supervise
 from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identity
 from pipeline.configfile import dump_config
 from pipeline.corpus.shards import Corpus
-from pipeline.errors import InputError, RunError, Stopped
+from pipeline.errors import InputError, Stopped
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig, RestartsConfig
 
@@ -89,8 +90,9 @@ def _train(config: PretrainConfig, run: RunFolder, found: Devices, done: int) ->
 
     def make(made: int) -> Start:
         now = devices(config) if made else found
-        if now.kind != found.kind:
-            raise RunError(f"no {found.kind} is found any more; run it again to go on where there is one")
+        if now.kind == "CPU" != found.kind:  # a driver that is being reset finds none for a while
+            raise NotNow(f"no {found.kind} is found any more")
+        now = now if now.kind == found.kind else found  # what was checked is a run on CPUs
         again = {"resume": "auto"} if made and config.resume == "never" else {}
         write_bytes(run.config, dump_config(config.model_copy(update=again)).encode())
         return _start(TRAIN, run.config, config, now, previous_world_size(run.log))
@@ -177,6 +179,8 @@ def steps_done(run: RunFolder, config: PretrainConfig, corpus: Corpus) -> int:
 def locked(run: RunFolder) -> Iterator[int]:
     """Hold the run's folder; the launcher inherits the lock, so that it outlives this process.
 
+    What killed holders left goes.
+
     Raises:
         InputError: another command is training in it, on this machine or another.
     """
@@ -186,6 +190,7 @@ def locked(run: RunFolder) -> Iterator[int]:
         if not _is_free(descriptor):
             raise InputError(f"{run.path}: another run is training here; wait for it, or give another output")
         with _locked_everywhere(run):
+            remove_leftovers(run)
             yield descriptor
     finally:
         os.close(descriptor)

@@ -8,10 +8,13 @@ from typing import Any
 
 from launch.host import identity
 from launch.hostfile import Host
+from launch.leftovers import PREFLIGHT
 from launch.remote import Ssh, Unanswered
 from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.files import MANIFEST, file_sha256
 from pipeline.pretrain_config import PretrainConfig
+
+DRY_RUN = ".dry-run-"  # which holds no lock
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def preflight(
     run = RunFolder(config.output)
     folder = run.log
     folder.mkdir(parents=True, exist_ok=True)
-    nonce = f".preflight-{secrets.token_hex(8)}"
+    nonce = f"{PREFLIGHT if end else DRY_RUN}{secrets.token_hex(8)}"
     common = {
         "do": "check",
         "config": str(run.config.absolute()),

@@ -51,12 +51,13 @@ class _History:
         self.made = 0  # starts
         self.stalled = 0  # restarts in a row that made no progress
         self.quick = 0  # failures in a row of starts that did not last
+        self.absent = False  # whether the last start could not be made
         self.first = self.last = ""  # failure: since the last progress, and of all
 
     def failed(self, reason: str, *, progress: bool | None, seconds: float) -> None:
         """A start has ended so, after so many seconds; `progress` is None where nobody can tell now."""
         self.first = reason if progress or not self.first else self.first
-        self.last = reason
+        self.last, self.absent = reason, False
         if progress is not None:
             self.stalled = 0 if progress else self.stalled + (self.made > 0)
         self.quick = 0 if seconds > self.restarts.longest_wait_seconds else self.quick + 1
@@ -64,7 +65,7 @@ class _History:
 
     def not_made(self, reason: str) -> None:
         """There could not be a start now, which says nothing of the run's progress."""
-        self.last = reason
+        self.last, self.absent = reason, True
         self.quick += 1
         self.made += 1
 
@@ -80,6 +81,7 @@ class _History:
         if self.made == 1:
             return RunError(f"{self.last}; {again}")
         why = f", {STALLED} in a row without a newer checkpoint" if self.stalled == STALLED else ""
+        why += f"; none could be made now: {self.last}" if self.absent else ""
         return RunError(f"gave up after {self.made - 1} restart(s){why}; the first failure: {self.first}; {again}")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import pytest
@@ -156,6 +157,31 @@ def test_too_few_hosts_are_one_line(pretrain_yaml: Path, tmp_path: Path, monkeyp
     answering.clear()
     with pytest.raises(RunError, match=r"^0 of 3 host\(s\) are fit, 1 are needed"):
         cluster.start(1)
+
+
+SSH = """\
+#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+touch "asked-$2"
+for host in a b c; do until [ -e "asked-$host" ]; do sleep 0.05; done; done
+[ "$2" = b ] || echo 'kilobatch-host: {"reached": '"$(cat ranks)"'}'
+"""
+
+
+def test_all_hosts_are_asked_to_stop_at_once(
+    pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of these answers when all were asked; one is out of order."""
+    cluster, _ = cluster_of_three(tmp_path, pretrain_yaml, monkeypatch)
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "ssh").write_text(SSH)
+    (tmp_path / "programs" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    for ranks in (2, 0):
+        (tmp_path / "ranks").write_text(str(ranks))
+        assert cluster.signal(cluster.hosts, Signals.SIGUSR1) == (ranks > 0)
+        assert capsys.readouterr().err == "kilobatch: host b: ssh ended with 0\n"
 
 
 def test_who_does_not_know_the_first_host_is_left_out_unless_that_one_is_lost(

@@ -102,9 +102,9 @@ def test_what_runs_is_ended_before_a_start_and_not_for_a_look(request_: dict[str
 def test_ranks_of_this_run_alone_are_asked_or_killed(tmp_path: Path) -> None:
     ours, theirs = str(tmp_path / "ours.yaml"), str(tmp_path / "theirs.yaml")
     with process_like_a_rank(tmp_path, ours) as one, process_like_a_rank(tmp_path, theirs) as other:
-        assert host.answer({"do": "stop", "config": ours}) == {"asked": 1}
+        assert host.answer({"do": "stop", "config": ours}) == {"reached": 1}
         assert one.wait(60) == -signal.SIGUSR1
-        assert host.answer({"do": "end", "config": ours}) == {"ended": 0}
+        assert host.answer({"do": "end", "config": ours}) == {"reached": 0}
         assert other.poll() is None
-        assert host.answer({"do": "end", "config": theirs}) == {"ended": 1}
+        assert host.answer({"do": "end", "config": theirs}) == {"reached": 1}
         assert not psutil.pid_exists(other.pid)

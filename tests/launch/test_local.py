@@ -8,9 +8,9 @@ import pytest
 
 from launch import local
 from launch.local import Devices
+from launch.supervise import NotNow
 from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.configfile import load_config
-from pipeline.errors import RunError
 from pipeline.pretrain_config import PretrainConfig
 
 
@@ -74,6 +74,19 @@ def test_a_restart_takes_the_devices_that_are_there_then(pretrain_yaml: Path, mo
     )
     assert names(fewer.command) == ["6"]
 
-    monkeypatch.setattr(local, "devices", lambda config: Devices(["0"], "CPU"))
-    with pytest.raises(RunError, match="no GPU is found any more"):
+    monkeypatch.setattr(local, "devices", lambda config: Devices(["0"], "CPU"))  # as while the driver is reset
+    with pytest.raises(NotNow, match="no GPU is found any more"):
         made(3)
+    monkeypatch.setattr(local, "devices", lambda config: Devices(["3", "4"], "GPU"))
+    assert names(made(4).command) == ["3", "4"]
+
+
+def test_a_run_that_began_on_cpus_stays_on_them(pretrain_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan was checked for them; the next command may have GPUs."""
+    config = load_config(PretrainConfig, pretrain_yaml)
+    run = RunFolder(config.output)
+    run.log.mkdir(parents=True)
+    made = local._train(config, run, Devices(["0", "1"], "CPU"), 0).make
+    monkeypatch.setattr(local, "devices", lambda config: Devices(["3"], "GPU"))
+    again = made(1)
+    assert (again.world_size, again.environment["DS_ACCELERATOR"]) == (2, "cpu")

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from launch.attempt import Attempt, Start
+from launch.attempt import Attempt, Elsewhere, Start
 from launch.signals import Signals
 from launch.supervise import _History
 from pipeline.pretrain_config import RestartsConfig
@@ -215,7 +215,7 @@ def test_hosts_that_come_back_are_waited_for_however_often_there_are_none(tmp_pa
     (tmp_path / "again" / "absent").write_text("4")
     code, lines = supervise(tmp_path / "again", [["exit 1"], ["after 0"]], most=3)
     assert code == 1
-    assert "gave up after 3 restart(s); the first failure: " in lines[-1]
+    assert "gave up after 3 restart(s); none could be made now: no host is fit; the first failure: " in lines[-1]
 
 
 def test_a_rank_whose_first_word_is_lost_and_a_start_that_is_not_noted_end_nothing(tmp_path: Path) -> None:
@@ -232,6 +232,24 @@ def test_who_ignores_a_hang_up_from_the_beginning_goes_on() -> None:
     script += "[os.kill(os.getpid(), number) for number in (signal.SIGHUP, signal.SIGTERM)]; print(heard)"
     done = subprocess.run(["nohup", sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == f"[{int(signal.SIGTERM)}]\n", done.stderr
+
+
+def test_ranks_elsewhere_are_asked_to_stop_until_one_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second word would end a rank that has heard the first."""
+    answers, asked = [False, False, True], []
+
+    def ask(number: signal.Signals) -> bool:
+        asked.append(number)
+        return answers.pop(0)
+
+    monkeypatch.setattr("launch.attempt.ASK_SECONDS", 0.0)
+    start = Start([], {}, 1, elsewhere=Elsewhere(tmp_path / "environment", ask))
+    attempt = Attempt(start, 1, tmp_path, Signals.__new__(Signals), 0)
+    for _ in range(5):
+        attempt._ask_to_stop()
+    assert asked == [signal.SIGUSR1] * 3
 
 
 def test_memory_that_was_shared_by_a_process_which_is_gone_is_freed(tmp_path: Path) -> None:
