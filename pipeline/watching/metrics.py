@@ -5,10 +5,11 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.samples.position import Position
+from pipeline.watching.bar import Bar
 from pipeline.watching.guard import GuardConfig
 from pipeline.watching.spikes import Spike, Window
 
@@ -28,7 +29,7 @@ class Metrics:
         self.run, self.guard = run, guard
         self._begin(first, resuming=True)
         self.console = Console(quiet=run is None, highlight=False)
-        self.bar: Progress | None = None
+        self.bar: Bar | None = None
         self.task = TaskID(0)
         self.last, self.every = last, max(1, last // 20)
         if run and sys.stdout.isatty():
@@ -39,7 +40,7 @@ class Metrics:
                 TextColumn("{task.description}"),
                 TimeRemainingColumn(),
             )
-            self.bar = Progress(*columns, console=self.console)
+            self.bar = Bar(*columns, console=self.console)
             self.task = self.bar.add_task("", total=last, completed=first)
             self.bar.start()
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import RunError, UserError
+from pipeline.watching import bounded
 
 FOLDER, START, SUPERVISOR = "KILOBATCH_LOG", "KILOBATCH_START", "KILOBATCH_SUPERVISOR"  # the environment of a rank
 HEADER = "=== start "
-ROTATE_BYTES = 16 << 20  # a start begins a new file behind so many; the one before stays as rank-00000.log.1
+TAIL_BYTES = 64 << 10  # in which the last lines are looked for
+LINE_CHARACTERS = 1000  # of one of them that are shown
 Event = dict[str, Any]
 _noted: set[str] = set()
 
@@ -54,13 +56,14 @@ def events_of(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank:05d}.jsonl"
 
 
-class _Both(io.TextIOBase):
-    """Rank 0's stderr: its log and the terminal."""
+class Both(io.TextIOBase):
+    """Rank 0's stderr: its log and the terminal, or what stands between this and that."""
 
     encoding = "utf-8"
 
     def __init__(self, log: TextIO, terminal: TextIO) -> None:
-        self.log, self.terminal = log, terminal
+        self.log = log
+        self.terminal: Any = terminal  # a TextIO, or what writes to one
 
     def write(self, text: str) -> int:
         for stream in (self.log, self.terminal):
@@ -69,7 +72,7 @@ class _Both(io.TextIOBase):
         return len(text)
 
     def isatty(self) -> bool:
-        return self.terminal.isatty()
+        return bool(self.terminal.isatty())
 
     def fileno(self) -> int:
         return self.log.fileno()
@@ -79,9 +82,6 @@ def open_log() -> None:
     """From now on this rank's stderr is its log, that of libraries too; what Python says on rank 0 is here as well."""
     rank, folder = int(os.environ["RANK"]), Path(os.environ[FOLDER])
     path = log_of(folder, rank)
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > ROTATE_BYTES:
-            path.replace(f"{path}.1")
     terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 2)
@@ -93,8 +93,9 @@ def open_log() -> None:
     sys.stderr.write(f"{HEADER}{os.environ[START]}, {now}, {where}\n")
     sys.stderr.flush()
     faulthandler.enable()
+    bounded.keep_bounded(path)
     if rank == 0:
-        sys.stderr = _Both(sys.stderr, terminal)
+        sys.stderr = Both(sys.stderr, terminal)
 
 
 def note(event: str, **values: Any) -> None:
@@ -140,12 +141,21 @@ def read_events(folder: Path, start: int) -> dict[int, list[Event]]:
 
 
 def last_lines(folder: Path, rank: int, count: int) -> list[str]:
-    """The newest lines of a rank's log, none from before its last start."""
+    """The newest lines of a rank's log, none from before its last start; a very long one is cut."""
     path = log_of(folder, rank)
     if not path.is_file():
         return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (64 << 10)))
-        lines = file.read().decode("utf-8", "replace").splitlines()
+    text = _tail(path)
+    if len(text) < TAIL_BYTES and HEADER.encode() not in text:  # it was cut since the start began
+        text = _tail(bounded.before(path)) + text
+    lines = text.decode("utf-8", "replace").splitlines()
     begin = max((i for i, line in enumerate(lines) if line.startswith(HEADER)), default=-1) + 1
-    return lines[begin:][-count:]
+    return [line[:LINE_CHARACTERS] for line in lines[begin:][-count:]]
+
+
+def _tail(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return file.read()
