@@ -79,6 +79,7 @@ class Death:
 
     time: float
     status: int | None  # as `waitpid` has it; None where the launcher was quicker to ask
+    well: bool = False  # it had told that it has come to its end
 
     def exit_code(self) -> int | None:
         """−signal if it was one."""
@@ -146,8 +147,9 @@ class Attempt:
         """Whether the processes are to be killed: nothing was begun, a second signal, or what a failed rank left."""
         if self.signals.heard and (len(self.signals.heard) > 1 or not self.ranks):
             return True
-        failed = [rank.death.time for rank in self.ranks.values() if rank.death and rank.death.status != 0]
-        if self.disconnected and not any(rank.death and rank.death.status == 0 for rank in self.ranks.values()):
+        deaths = [rank.death for rank in self.ranks.values() if rank.death]
+        failed = [death.time for death in deaths if not death.well]
+        if self.disconnected and len(failed) == len(deaths):
             failed.append(self.disconnected + DISCONNECTED_SECONDS)
         return bool(failed) and time.time() > min(failed) + LINGER_SECONDS
 
@@ -168,7 +170,8 @@ class Attempt:
                 pid = events[0].get("pid", 0)  # its first word may be of its end, or lost to a full disk
                 watch = None if self.start.elsewhere else self._watch(pid)
                 gone = pid and watch is None and not self.start.elsewhere  # before it could be seen
-                self.ranks[number] = Rank(pid, watch, death=Death(time.time(), None) if gone else None)
+                death = Death(time.time(), None, well=self._ended_well(number)) if gone else None
+                self.ranks[number] = Rank(pid, watch, death=death)
 
     def _watch(self, pid: int) -> int | None:
         with suppress(ProcessLookupError):
@@ -179,9 +182,9 @@ class Attempt:
     def _find_deaths(self) -> None:
         if self.start.elsewhere:
             self._find_deaths_elsewhere()
-        for rank in self.ranks.values():
+        for number, rank in self.ranks.items():
             if rank.watch is not None and not rank.death and select.select([rank.watch], [], [], 0)[0]:
-                rank.death = Death(time.time(), _status(rank.pid))
+                rank.death = Death(time.time(), _status(rank.pid), well=self._ended_well(number))
 
     def _find_deaths_elsewhere(self) -> None:
         """What has been told of them, and whether a connection has ended, which a rank that is alive keeps open."""
@@ -190,7 +193,8 @@ class Attempt:
         self.next_look = time.monotonic() + ELSEWHERE_SECONDS
         for number, events in rank_log.read_events(self.log, self.number).items():
             if number in self.ranks and events[-1]["event"] == "end" and not self.ranks[number].death:
-                self.ranks[number].death = Death(time.time(), events[-1]["code"] << 8)
+                code = events[-1]["code"]
+                self.ranks[number].death = Death(time.time(), code << 8, well=code == 0)
         connections = _descendants(self.launcher.pid, "ssh")
         if len(connections) < self.connections and self.disconnected is None:
             self.disconnected = time.time()
@@ -249,6 +253,9 @@ class Attempt:
         events = rank_log.read_events(self.log, self.number)
         return {rank: of_rank[-1] for rank, of_rank in events.items() if of_rank[-1]["event"] == "end"}
 
+    def _ended_well(self, number: int) -> bool:
+        return self._ends().get(number, {}).get("code") == 0
+
     def _outcome(self, code: int) -> Outcome:
         ends = self._ends()
         if code == 0 and sum(end["code"] == 0 for end in ends.values()) == self.start.world_size:
@@ -261,6 +268,10 @@ class Attempt:
             if (status := death.exit_code()) and (-status not in ASKED or -status == by_signal):
                 later = 0 if status == LATER else DEATH_SECONDS
                 failures.append((death.time - later, _died(f"rank {number}", status)))
+        for number, left in silent.items():
+            if left and left.status == 0:
+                reason = f"rank {number} ended with exit code 0 amid the run"
+                failures.append((left.time - DEATH_SECONDS, Outcome(RunError.exit_code, reason, True, users=False)))
         unseen = [number for number in silent if number not in seen]
         who = f"rank {unseen[0]}" if len(unseen) == 1 else "a rank"
         if by_signal and by_signal not in (*ASKED, -LATER) and all(d.exit_code() != -by_signal for d in seen.values()):
@@ -276,7 +287,9 @@ class Attempt:
 
 def _noted(path: Path) -> set[int]:
     """The process ids in a file, if there is one."""
-    return {int(word) for word in path.read_text().split() if word.isdecimal()} if path.is_file() else set()
+    with suppress(OSError):
+        return {int(word) for word in path.read_text().split() if word.isdecimal()}
+    return set()
 
 
 def _free_shared(pids: set[int]) -> None:

@@ -22,7 +22,7 @@ from pipeline.checkpoints.run_folder import RunFolder, check_provenance, identit
 from pipeline.configfile import dump_config
 from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError, Stopped
-from pipeline.files import write_bytes
+from pipeline.files import MANIFEST, write_bytes
 from pipeline.pretrain_config import PretrainConfig, RestartsConfig
 
 TRAIN, PROFILE = "pipeline.train", "pipeline.profile"
@@ -89,6 +89,7 @@ def _train(config: PretrainConfig, run: RunFolder, found: Devices, done: int) ->
     """From step `done` on. Every restart is on the devices that are there then."""
 
     def make(made: int) -> Start:
+        _look_at_inputs(config)
         now = devices(config) if made else found
         if now.kind == "CPU" != found.kind:  # a driver that is being reset finds none for a while
             raise NotNow(f"no {found.kind} is found any more")
@@ -98,6 +99,12 @@ def _train(config: PretrainConfig, run: RunFolder, found: Devices, done: int) ->
         return _start(TRAIN, run.config, config, now, previous_world_size(run.log))
 
     return Run(run.log, make, Newest(run, done).step, config.restarts)
+
+
+def _look_at_inputs(config: PretrainConfig) -> None:
+    """Raises OSError where what the first start has read is away: to a rank that would be a mistake of the user's."""
+    for path in (config.corpus / MANIFEST, config.deepspeed):
+        path.open("rb").close()
 
 
 def _profile(config: PretrainConfig, run: RunFolder, found: Devices) -> Run:

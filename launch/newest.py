@@ -1,5 +1,6 @@
 """From which step a run would go on: that of its newest sound checkpoint, hashed once as long as it is the same."""
 
+import errno
 from pathlib import Path
 
 from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
@@ -13,12 +14,15 @@ class Newest:
 
     def __init__(self, run: RunFolder, verified: int = 0) -> None:
         self.run = run
+        self.inode = run.path.stat().st_ino
         self.sound: dict[Path, Look] = {}  # as they were when their digests held
         if verified:
             self.sound[run.checkpoint(verified)] = _look(run.checkpoint(verified))
 
     def step(self) -> int:
-        """0 without a sound checkpoint; raises OSError where their folder cannot be read."""
+        """0 without a sound checkpoint; raises OSError where their folder cannot be read, or the run's is not there."""
+        if self.run.path.stat().st_ino != self.inode:  # it was replaced, or what is mounted there is away
+            raise OSError(errno.ESTALE, "is not the folder in which this run began", str(self.run.path))
         return next((step for step in reversed(self.run.steps()) if self._is_sound(self.run.checkpoint(step))), 0)
 
     def _is_sound(self, folder: Path) -> bool:

@@ -100,18 +100,18 @@ def supervise(run: Run, lock: int) -> int:
         try:
             step = run.reached()
             start = run.make(history.made)
+            if start.said:
+                _say(start.said)
+            begin, number = time.monotonic(), max(_starts(run.log), number) + 1  # a full disk may have no note of it
+            figures = {"step": step, "world_size": start.world_size, "failure": history.last, "waited": waited}
+            _note(run.log, event="start", start=number, **figures)
+            outcome = Attempt(start, number, run.log, signals, lock).run()
         except (NotNow, OSError) as error:
             if not history.made:
                 raise
-            history.not_made(str(error))
+            history.not_made(_why(error))
             waited += _wait(history, signals, step)
             continue
-        begin, number = time.monotonic(), max(_starts(run.log), number) + 1  # a full disk may have taken no note of it
-        if start.said:
-            _say(start.said)
-        figures = {"step": step, "world_size": start.world_size, "failure": history.last, "waited": waited}
-        _note(run.log, event="start", start=number, **figures)
-        outcome = Attempt(start, number, run.log, signals, lock).run()
         _note(run.log, event="end", start=number, code=outcome.code, reason=outcome.reason)
         if outcome.code == 0:
             return 0
@@ -123,6 +123,10 @@ def supervise(run: Run, lock: int) -> int:
         step, progress = _reached(run, begun)
         history.failed(outcome.reason, progress=progress, seconds=seconds)
         waited = _wait(history, signals, step)
+
+
+def _why(error: NotNow | OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _begun(log: Path, number: int, expected: int) -> int:
@@ -190,9 +194,9 @@ def previous_world_size(log: Path) -> int | None:
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
-    path, lines = log / STARTS, []
-    if path.is_file():
-        for line in path.read_bytes().splitlines():
+    lines = []
+    with suppress(OSError):
+        for line in (log / STARTS).read_bytes().splitlines():
             with suppress(ValueError):  # the last one may be torn
                 lines.append(json.loads(line))
     return lines

@@ -26,7 +26,11 @@ def run(module: str, config: Path) -> int:
         leash.hold()
         if rank_log.supervisor_has_ended():
             return RunError.exit_code
-        rank_log.open_log()
+        try:
+            rank_log.open_log()
+        except OSError as error:  # then nobody can be told but who looks at the terminal
+            print(f"kilobatch: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+            return RunError.exit_code
     rank_log.note("start", pid=os.getpid(), host=socket.gethostname())
     try:
         main = importlib.import_module(module).main

@@ -172,10 +172,19 @@ def _write(path: Path, snapshot: Snapshot, progress: Callable[[], None]) -> Outc
             yield block
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # whichever rank comes first
+        _make(path.parent)
         return Outcome(snapshot.size, 0, write_digested(path, blocks()))
     except OSError as error:
         return Outcome(snapshot.size, error.errno or errno.EIO)
+
+
+def _make(temporary: Path) -> None:
+    """Whichever rank comes first. The run's own folder is not made again: it was deleted, or its disk is away."""
+    try:
+        temporary.mkdir(exist_ok=True)
+    except FileNotFoundError:  # a first save
+        temporary.parent.mkdir(exist_ok=True)
+        temporary.mkdir(exist_ok=True)
 
 
 def _publish(save: Save, mine: Outcome) -> Outcome:

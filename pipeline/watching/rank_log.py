@@ -131,20 +131,19 @@ def note_failure(error: BaseException) -> int:
 def read_events(folder: Path, start: int) -> dict[int, list[Event]]:
     """The events of every rank of a start, oldest first."""
     found: dict[int, list[Event]] = defaultdict(list)
-    for path in sorted(folder.glob("rank-*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError):  # the last line of a killed rank may be torn
-                event = json.loads(line)
-                if event["start"] == start:
-                    found[int(path.stem.removeprefix("rank-"))].append(event)
+    with suppress(OSError):  # a file system that is away now will tell more another time
+        for path in sorted(folder.glob("rank-*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                with suppress(ValueError):  # the last line of a killed rank may be torn
+                    event = json.loads(line)
+                    if event["start"] == start:
+                        found[int(path.stem.removeprefix("rank-"))].append(event)
     return found
 
 
 def last_lines(folder: Path, rank: int, count: int) -> list[str]:
     """The newest lines of a rank's log, none from before its last start; a very long one is cut."""
     path = log_of(folder, rank)
-    if not path.is_file():
-        return []
     text = _tail(path)
     if len(text) < TAIL_BYTES and HEADER.encode() not in text:  # it was cut since the start began
         text = _tail(bounded.before(path)) + text
@@ -154,8 +153,7 @@ def last_lines(folder: Path, rank: int, count: int) -> list[str]:
 
 
 def _tail(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         return file.read()
+    return b""

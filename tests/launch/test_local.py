@@ -52,6 +52,7 @@ def test_devices_are_those_that_are_visible(
 def test_a_restart_takes_the_devices_that_are_there_then(pretrain_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(PretrainConfig, pretrain_yaml, ["resume=never"])
     run = RunFolder(config.output)
+    run.path.mkdir()
     made = local._train(config, run, Devices(["3", "4"], "GPU"), 0).make
     first = made(0)
     assert (first.world_size, first.said, names(first.command)) == (2, "", ["3", "4"])
@@ -79,6 +80,10 @@ def test_a_restart_takes_the_devices_that_are_there_then(pretrain_yaml: Path, mo
         made(3)
     monkeypatch.setattr(local, "devices", lambda config: Devices(["3", "4"], "GPU"))
     assert names(made(4).command) == ["3", "4"]
+
+    config.corpus.rename(config.corpus.with_name("away"))  # a rank would call it a mistake of the user's
+    with pytest.raises(FileNotFoundError):
+        made(5)
 
 
 def test_a_run_that_began_on_cpus_stays_on_them(pretrain_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,3 +58,19 @@ def test_a_checkpoint_is_hashed_once_while_it_stays_as_it_is(tmp_path: Path, has
     assert hashed == ["step-00000009"] * 3  # what is broken may be mended; the older one was verified before
     checkpoint(run, 12)
     assert found.step() == 12
+
+
+def test_another_folder_under_the_run_s_name_is_no_beginning(tmp_path: Path) -> None:
+    """As where it was deleted amid the run, or what is mounted there is away for a while."""
+    run = RunFolder(tmp_path / "run")
+    checkpoint(run, 5)
+    found = Newest(run)
+    run.path.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        found.step()
+    run.path.mkdir()
+    with pytest.raises(OSError, match="is not the folder in which this run began"):
+        found.step()
+    run.path.rmdir()
+    (tmp_path / "away").rename(run.path)
+    assert found.step() == 5

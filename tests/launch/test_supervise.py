@@ -1,5 +1,6 @@
 """A failed run is started again, and what is told of it: real processes that only act as ranks."""
 
+import errno
 import json
 import os
 import re
@@ -8,14 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from launch.attempt import Attempt, Elsewhere, Start
+from launch.attempt import Attempt, Elsewhere, Outcome, Start
 from launch.signals import Signals
-from launch.supervise import _History
+from launch.supervise import Run, _History
+from launch.supervise import supervise as supervised
 from pipeline.pretrain_config import RestartsConfig
 from pipeline.watching import rank_log
 
@@ -137,10 +140,50 @@ def test_a_launcher_that_dies_with_exit_code_0_is_a_failure(tmp_path: Path) -> N
     assert not processes_of(tmp_path)
 
 
-def test_a_stopped_rank_that_ignores_signals_is_not_left(tmp_path: Path) -> None:
-    code, lines = supervise(tmp_path, [["deaf", "kill 19"], ["exit 1"]], [[], []])
-    assert code == 0, lines
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_stopped_rank_that_ignores_signals_is_not_left(tmp_path: Path, code: int) -> None:
+    """Nor waited for where its peer has left without a word, be it as if all were well."""
+    found, lines = supervise(tmp_path, [["deaf", "kill 19"], [f"exit {code}"]], [[], []])
+    assert found == 0, lines
     assert len(started(tmp_path)) == 2
+    assert f"rank 1 ended with exit code {code}" in lines[-1]
+
+
+class Heard:
+    """No stop signal, ever."""
+
+    heard: list[int] = []  # noqa: RUF012
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
+
+def test_what_the_system_refuses_for_a_while_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process more, say, or a look at the run's folder."""
+    failed = Outcome(1, "rank 0 failed", restart=True)
+    ends = [
+        failed,
+        BlockingIOError(errno.EAGAIN, "no more processes"),
+        OSError(errno.ESTALE, "gone"),
+        failed,
+        Outcome(0),
+    ]
+    steps = [0, OSError(errno.EIO, "broken", "RUN"), OSError(errno.EIO, "broken", "RUN"), *[0] * 9]
+
+    def next_of(what: list[Any]) -> Any:
+        if isinstance(found := what.pop(0), OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("launch.supervise.Signals", Heard)
+    monkeypatch.setattr("launch.supervise.Attempt", lambda *_: SimpleNamespace(run=lambda: next_of(ends)))
+    run = Run(tmp_path, lambda made: Start([], {}, 2), lambda: next_of(steps), RestartsConfig(first_wait_seconds=0))
+    assert supervised(run, 0) == 0
+    reasons = ["rank 0 failed", "RUN: broken", "[Errno 11] no more processes", "[Errno 116] gone", "rank 0 failed"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("; restart ")[0] for line in lines] == [f"kilobatch: {reason}" for reason in reasons]
 
 
 def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:

@@ -136,6 +136,16 @@ def test_another_rank_s_failure_ends_this_one_too(run: RunFolder, monkeypatch: p
     assert left(run) == []
 
 
+def test_a_run_that_was_deleted_is_not_made_anew(run: RunFolder) -> None:
+    """It would hold one checkpoint without metrics; or its disk is away, and this is another one."""
+    gone = RunFolder(run.path / "gone")
+    saver = Saver(gone, Kept())
+    saver.begin(1, {})
+    with pytest.raises(RunError, match=r"step-00000001: not saved: rank 0: No such file or directory"):
+        saver.finish()
+    assert not gone.path.exists()
+
+
 def test_a_failure_behind_the_rename_is_not_taken_for_an_unsaved_checkpoint(run: RunFolder) -> None:
     def cannot_prune() -> None:
         raise PermissionError(errno.EACCES, "")
