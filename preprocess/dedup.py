@@ -25,8 +25,11 @@ class Loser(NamedTuple):
 
 
 def content_hash(text: str) -> str:
-    """SHA-256 (hex) of a text, blind to case and to how its words are spaced. Split, shard and order follow from it."""
-    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()
+    """SHA-256 (hex) of a cleaned text, blind to case and to how its words are spaced; split, shard and order follow."""
+    folded = text.casefold().replace("\n", " ")
+    while "  " in folded:
+        folded = folded.replace("  ", " ")
+    return hashlib.sha256(folded.encode()).hexdigest()
 
 
 def key_of(hash: str) -> int:

@@ -10,6 +10,8 @@ from collections import Counter
 
 import ftfy
 
+from preprocess.clean.unicode import unusual
+
 _BEGINS = "\u00c2-\u00f4\u0420\u0421\u0432\u221a\u201a\u00ac\u2030"
 _GOES_ON = (
     "\u0080-\u00bf\u00c4\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192"  # Latin-1, Windows-1252
@@ -18,12 +20,13 @@ _GOES_ON = (
     "\u2202-\u2265\u03a9\u03c0"  # Mac Roman
 )
 _SUSPECT = re.compile(f"[{_BEGINS}][{_GOES_ON}]")
+_PAIRS = re.compile(f"(?=({_SUSPECT.pattern}))")
 _CONFIG = ftfy.TextFixerConfig(explain=False, replace_lossy_sequences=False, fix_c1_controls=False)
 
 
 def repair(text: str, removed: Counter[str]) -> str:
     """The text with its wrongly decoded lines repaired; they are counted."""
-    if text.isascii() or not _SUSPECT.search(text):
+    if not any(pair in text for pair in set(_PAIRS.findall(unusual(text)))):
         return text
     lines = text.split("\n")
     for number, line in enumerate(lines):

@@ -4,12 +4,13 @@ import re
 import sys
 import time
 import unicodedata
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.clean import clean, gutenberg, markdown, unicode
+from preprocess.clean import clean, gutenberg, markdown, mojibake, unbroken, unicode
 from preprocess.clean.errors import UncleanableError
 from preprocess.config import CleanConfig
 from preprocess.records import Markup
@@ -70,6 +71,20 @@ def test_broken_encodings_are_repaired(text: str, encoding: str) -> None:
     left = clean(broken, "plain", CleanConfig(fix_encoding=False))
     assert text not in left.text
     assert "mojibake" not in left.removed
+
+
+@given(st.text(alphabet="aÃÄÂ©\x84\x80é’–\n"))
+def test_wrong_encodings_are_seen_wherever_they_stand(text: str) -> None:
+    lines = [mojibake.repair(line, Counter()) for line in text.split("\n")]
+    assert mojibake.repair(text, Counter()) == "\n".join(lines)
+
+
+@given(st.text(alphabet="ab \n本", max_size=40).map(unicode.normalise), st.integers(1, 12))
+def test_the_longest_run_without_white_space(text: str, most: int) -> None:
+    if max(map(len, text.split()), default=0) <= most:
+        return unbroken.check(text, most)
+    with pytest.raises(UncleanableError):
+        unbroken.check(text, most)
 
 
 @given(st.text(alphabet="aeiou äöüßéèçñåøæœěšřžýłńąęőğışțâî", max_size=60))

@@ -1,5 +1,6 @@
 """Splits, shards and duplicates follow from content alone."""
 
+import hashlib
 import itertools
 import random
 
@@ -68,6 +69,7 @@ def test_a_shard_has_its_share_give_or_take_a_bin(tokens: list[int], shards: int
 def test_content_hash_is_blind_to_case_and_spacing_only() -> None:
     assert content_hash("A  b\n\nC") == content_hash("a B c")
     assert content_hash("a b") != content_hash("ab")
+    assert content_hash("Straße   d\n\n\n\ne") == hashlib.sha256(b"strasse d e").hexdigest()
     assert 0 <= key_of("f" * 64) < 2**63
 
 
