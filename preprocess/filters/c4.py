@@ -16,7 +16,7 @@ from preprocess.sentences import sentences
 _TERMINAL = tuple(".!?。！？؟۔।॥።။\"'”’»」』")
 _ELLIPSIS = "..."
 _POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
-_CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+_CITATION = re.compile(r" ?\[(?:\d*|edit|citation needed)\]")  # else two spaces would be left in a row
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 

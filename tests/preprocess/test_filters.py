@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.corpus.inspect_corpus import print_stats
 from pipeline.corpus.shards import Corpus
 from pipeline.errors import DigestError
+from preprocess.clean.unicode import normalise
 from preprocess.config import C4Config, FilterConfig, GopherQualityConfig, GopherRepetitionConfig
 from preprocess.filters import c4, gopher_quality, gopher_repetition, judge
 from preprocess.run import run
@@ -206,6 +207,13 @@ def test_lines_of_c4(line: str, rule: str | None) -> None:
     text, removed = c4.keep_lines(f"{good}\n\n{line}\n\n{good}", C4Config())
     assert removed == ({rule: 1} if rule else {})
     assert text == (f"{good}\n\n{good}" if rule else f"{good}\n\n{line}\n\n{good}")
+
+
+def test_citation_marks_leave_single_spaces() -> None:
+    text = "[1] It [2] was so [3] [4][5]. And then [citation needed] no more.\nNot this one[6] nor that [edit]."
+    kept = c4.keep_lines(text, C4Config())[0]
+    assert kept == "It was so. And then no more.\nNot this one nor that."
+    assert kept == normalise(kept)
 
 
 def test_citation_marks_and_changed_limits_of_c4() -> None:
