@@ -1,6 +1,7 @@
 """Law 1: a batch is a function of (seed, corpus, step); ranks, workers and restarts only slice it."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,16 @@ def test_the_batches_are_the_same_for_any_ranks_and_workers(
     assert read(corpus, config, world_size, workers) == reference
 
 
-@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize(
+    ("workers", "begins"),
+    [(0, range(1, STEPS)), (1, (1, STEPS // 2, STEPS - 1)), (4, (1, STEPS // 2, STEPS - 1))],  # a worker is a process
+)
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_the_batches_are_the_same_after_a_resume_at_each_step(
-    corpus: Path, config: PretrainConfig, world_size: int, workers: int
+    corpus: Path, config: PretrainConfig, world_size: int, workers: int, begins: Iterable[int]
 ) -> None:
     digests, counts = read(corpus, config, 1, 0)
-    for first in range(1, STEPS):
+    for first in begins:
         after = {index: value for index, value in digests.items() if index >= first * BATCH // MICRO}
         assert read(corpus, config, world_size, workers, first) == (
             after,
