@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launch.local import free_port
 from pipeline.configfile import dump_config, load_config
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
+from tests.chaos import forked
 
 
 def run_ranks(world_size: int, arguments: Sequence[str], expected: int = 0) -> str:
@@ -41,9 +42,21 @@ def run_ranks(world_size: int, arguments: Sequence[str], expected: int = 0) -> s
     return outputs[0]
 
 
+def forked_ranks(config: Path, world_size: int, expected: int = 0, work: Callable[[Path], int] | None = None) -> str:
+    """Train as every rank, forked on CPUs: a start costs a second. What rank 0 printed, as `run_ranks` has it.
+
+    Args:
+        config: resolved. work: what each does instead of `pipeline.train.main`.
+    """
+    ended = forked.start(config, world_size, work=work).finish()
+    assert ended.codes[0] == expected, ended
+    assert expected or not any(ended.codes), ended
+    return ended.said[0]
+
+
 def pretrain(config: Path, world_size: int, overrides: Sequence[str] = (), expected: int = 0) -> str:
-    """What `kilobatch pretrain` does, without its launcher."""
+    """What `kilobatch pretrain` does, without its launcher, on CPUs."""
     loaded = load_config(PretrainConfig, config, overrides)
     resolved = loaded.output / "config.yaml"
     write_bytes(resolved, dump_config(loaded).encode())
-    return run_ranks(world_size, ["-m", "pipeline.train", str(resolved)], expected)
+    return forked_ranks(resolved, world_size, expected)

@@ -1,15 +1,10 @@
-"""One rank of a run some of whose micro-batches have a loss that is not a number, on the rank that computes them:
+"""One rank of a run some of whose micro-batches have a loss that is not a number, on the rank that computes them."""
 
-python -m tests.integration.bad_micro_batches RUN/config.yaml 41,50,59
-"""
-
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
 from pipeline import train
-from pipeline.rank import end_process
 from pipeline.samples.data import MicroBatch
 
 BAD: set[int] = set()  # global indices
@@ -28,7 +23,8 @@ class Bad(train.Trainer):
         return loss * float("nan")
 
 
-if __name__ == "__main__":
-    BAD.update(map(int, sys.argv[2].split(",")))
+def train_with(bad: set[int], config: Path) -> int:
+    """`pipeline.train.main`, with a NaN in the micro-batches of these global indices. For a process of its own."""
+    BAD.update(bad)
     train.Trainer = Bad  # type: ignore[misc]
-    end_process(train.main(Path(sys.argv[1])))
+    return train.main(config)

@@ -1,9 +1,5 @@
-"""One rank of two, whose copies stop being the same at the fourth step, on rank 1:
+"""One rank of two, whose copies stop being the same at the fourth step, on rank 1."""
 
-python -m tests.integration.flipped_bit RUN/config.yaml
-"""
-
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +8,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline import train
-from pipeline.rank import end_process
 from pipeline.samples.data import Step
 from pipeline.trainer import StepDone, Trainer
 from pipeline.watching.replicas import INTEGERS, ReplicasDiffer, compare_replicas, replicated
@@ -63,6 +58,7 @@ class Flipped(train.Trainer):
         return done
 
 
-if __name__ == "__main__":
+def train_flipped(config: Path) -> int:
+    """`pipeline.train.main`; for a process of its own."""
     train.Trainer = Flipped  # type: ignore[misc]
-    end_process(train.main(Path(sys.argv[1])))
+    return train.main(config)

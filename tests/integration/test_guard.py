@@ -1,6 +1,7 @@
 """Losses and gradients that are not finite, on one rank of two: skipped on both, rolled back after three in a row."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.configfile import dump_config, load_config
 from pipeline.files import write_bytes
 from pipeline.pretrain_config import PretrainConfig
-from tests.ranks import run_ranks
+from tests.integration.bad_micro_batches import train_with
+from tests.integration.flipped_bit import train_flipped
+from tests.ranks import forked_ranks, run_ranks
 
 SETTINGS = ["batch.train_batch_size=16", "batch.train_micro_batch_size_per_gpu=2", "schedule.total_steps=10"]
 SETTINGS += ["optimizer.learning_rate=1e-2", "evaluation.every_steps=7", "evaluation.samples=8"]
@@ -44,7 +47,7 @@ def test_of_a_flipped_bit_nothing_is_saved(pretrain_yaml: Path, tmp_path: Path) 
     settings = tmp_path / "deepspeed.json"
     settings.write_text('{"zero_optimization": {"stage": 0}}')
     path = resolved(pretrain_yaml, tmp_path / "run", ["watchdog.minutes=10"])
-    printed = run_ranks(2, ["-m", "tests.integration.flipped_bit", str(path)], expected=1)
+    printed = forked_ranks(path, 2, expected=1, work=train_flipped)
     said = next(line for line in printed.splitlines() if line.startswith("kilobatch: "))
     assert said.startswith("kilobatch: step 4: weight of ")
     assert "the 2 ranks differ" in said
@@ -54,9 +57,8 @@ def test_of_a_flipped_bit_nothing_is_saved(pretrain_yaml: Path, tmp_path: Path) 
 
 def train(config: Path, output: Path, overrides: list[str], expected: int = 0) -> str:
     """A run whose data of steps 5, 6 and 7 (from 0) has a NaN, now on one rank and now on the other."""
-    bad = ",".join(str(step * MICRO_BATCHES + step % 2) for step in (5, 6, 7))
-    path = resolved(config, output, overrides)
-    return run_ranks(2, ["-m", "tests.integration.bad_micro_batches", str(path), bad], expected)
+    bad = {step * MICRO_BATCHES + step % 2 for step in (5, 6, 7)}
+    return forked_ranks(resolved(config, output, overrides), 2, expected, partial(train_with, bad))
 
 
 def events(run: Path) -> list[dict[str, Any]]:

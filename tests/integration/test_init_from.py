@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.evaluate import HeldOut
 from pipeline.pretrain_config import PretrainConfig
 from tests.conftest import flip_byte
-from tests.ranks import pretrain, run_ranks
+from tests.ranks import forked_ranks, pretrain
 from tests.their_models import their_model
 
 
@@ -48,5 +48,5 @@ def test_a_run_goes_on_from_a_model_and_needs_it_once(
     run.config.write_text(resolved)
     assert local.pretrain(load_config(PretrainConfig, run.config), dry_run=True) == 0
     assert "weights of the checkpoint of step 1" in " ".join(capsys.readouterr().out.split())
-    assert "begins with" not in run_ranks(1, ["-m", "pipeline.train", str(run.config)])
+    assert "begins with" not in forked_ranks(run.config, 1)
     assert run.steps() == [1, 2]

@@ -1,6 +1,7 @@
 """Runs that stop and go on: bit-identical at the same world size, sample for sample at another (laws 1 and 4)."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from pipeline.checkpoints.checkpoint import Pieces
 from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
 from pipeline.files import TEMPORARY
-from tests.conftest import flip_byte
+from tests.conftest import PRETRAIN_YAML, flip_byte
 from tests.ranks import pretrain
 from tests.tiny import tiny_corpus
 
@@ -55,19 +56,35 @@ def losses(run: Path) -> list[tuple[str, int, float]]:
     return [(line["event"], line["step"], line["loss"]) for line in lines]
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all runs of this file have in common, beside their corpus."""
+    folder = tmp_path_factory.mktemp("resume")
+    corpus, deepspeed, config = tiny_corpus(folder / "corpus"), folder / "deepspeed.json", folder / "pretrain.yaml"
+    deepspeed.write_text('{"zero_optimization": {"stage": 1}}')
+    config.write_text(PRETRAIN_YAML.format(corpus=corpus, output=folder / "run", deepspeed=deepspeed))
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    pretrain(config, 2, run_of(config.parent / "whole"))
+    return config.parent / "whole"
+
+
 @pytest.fixture
-def uninterrupted(pretrain_yaml: Path, tmp_path: Path) -> Path:
-    pretrain(pretrain_yaml, 2, run_of(tmp_path / "whole"))
-    return tmp_path / "whole"
+def uninterrupted(whole: Path, tmp_path: Path) -> Path:
+    """A run that the test may damage."""
+    return shutil.copytree(whole, tmp_path / "whole")
 
 
-def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path) -> None:
+def test_stopped_resumed_and_at_other_world_sizes(config: Path, tmp_path: Path, uninterrupted: Path) -> None:
     same = tmp_path / "same"
     always = [*run_of(same), "checkpoint.every_minutes=1e-9"]  # the loop changes what is being written
-    output = pretrain(pretrain_yaml, 2, [*always, "stop_at_step=3"], expected=75)
+    output = pretrain(config, 2, [*always, "stop_at_step=3"], expected=75)
     assert "stopped after step 3 of 6" in output
     assert RunFolder(same).steps() == [1, 2, 3]
-    pretrain(pretrain_yaml, 2, always)
+    pretrain(config, 2, always)
     assert RunFolder(same).steps() == [1, 2, 3, 4, 5, 6]
     assert files(same, 2) == files(uninterrupted, 2)
     assert files(same, 6) == files(uninterrupted, 6)  # weights and moments, bit for bit
@@ -75,10 +92,11 @@ def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path:
 
     assert bytes_a_parameter(same, 6) == 12
 
-    other = tmp_path / "other"  # 2 → 1 → 2
-    pretrain(pretrain_yaml, 2, [*run_of(other), "stop_at_step=2"], expected=75)
-    pretrain(pretrain_yaml, 1, [*run_of(other), "stop_at_step=4"], expected=75)
-    pretrain(pretrain_yaml, 2, run_of(other))
+    other = shutil.copytree(uninterrupted, tmp_path / "other")  # 2 → 1 → 2
+    for step in (4, 6):
+        shutil.rmtree(RunFolder(other).checkpoint(step))
+    pretrain(config, 1, [*run_of(other), "stop_at_step=4"], expected=75)
+    pretrain(config, 2, run_of(other))
     assert list(files(other, 4)) == ["rank-00000.safetensors"]
     for (kind, step, loss), (expected_kind, expected_step, expected) in zip(
         losses(other), losses(uninterrupted), strict=True
@@ -91,49 +109,45 @@ def test_stopped_resumed_and_at_other_world_sizes(pretrain_yaml: Path, tmp_path:
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
+    config: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
     unfinished = RunFolder(uninterrupted).checkpoints / f"{TEMPORARY}step-00000099"  # of a killed run
     unfinished.mkdir()
     whole = files(uninterrupted, 6)
     damaged = RunFolder(uninterrupted).checkpoint(6) / "rank-00001.safetensors"
     flip_byte(damaged, damaged.stat().st_size // 2)
-    output = pretrain(pretrain_yaml, 2, run_of(uninterrupted))
+    output = pretrain(config, 2, run_of(uninterrupted))
     assert f"passed over: {damaged}: SHA-256 " in output
     assert f"expected {whole['rank-00001.safetensors']}" in output
     assert files(uninterrupted, 6) == whole  # made again, and the same
     assert not unfinished.exists()
     assert (RunFolder(uninterrupted).checkpoints / "broken-step-00000006").is_dir()
     flip_byte(damaged, damaged.stat().st_size // 2)
-    pretrain(pretrain_yaml, 2, [*run_of(uninterrupted), "stop_at_step=5", "checkpoint.keep_last=1"], expected=75)
+    pretrain(config, 2, [*run_of(uninterrupted), "stop_at_step=5", "checkpoint.keep_last=1"], expected=75)
     # the one just saved and the newest that a roll-back may go to, not the broken one with the higher number
     assert RunFolder(uninterrupted).steps() == [4, 5]
     for step in RunFolder(uninterrupted).steps():
         flip_byte(RunFolder(uninterrupted).checkpoint(step) / "manifest.json", 5)
-    output = pretrain(pretrain_yaml, 1, run_of(uninterrupted), expected=3)
+    output = pretrain(config, 1, run_of(uninterrupted), expected=3)
     assert "manifest.json" in output
     assert "Traceback" not in output
 
 
-def test_another_corpus_or_recipe_is_refused_with_both_sides(
-    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
-) -> None:
+def test_another_corpus_or_recipe_is_refused_with_both_sides(config: Path, tmp_path: Path, uninterrupted: Path) -> None:
     other = tiny_corpus(tmp_path / "other-corpus", seed=1)
-    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), f"corpus={other}"], expected=2)
+    output = pretrain(config, 1, [*run_of(uninterrupted), f"corpus={other}"], expected=2)
     assert "its corpus_digest is" in output
-    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), "optimizer.weight_decay=0.5"], expected=2)
+    output = pretrain(config, 1, [*run_of(uninterrupted), "optimizer.weight_decay=0.5"], expected=2)
     assert "was trained with optimizer.weight_decay = 0.01, the configuration says 0.5" in output
 
 
-def test_must_resume_without_a_checkpoint(pretrain_yaml: Path, tmp_path: Path) -> None:
-    output = pretrain(pretrain_yaml, 1, [*run_of(tmp_path / "run"), "resume=must"], expected=2)
+def test_must_resume_without_a_checkpoint(config: Path, tmp_path: Path) -> None:
+    output = pretrain(config, 1, [*run_of(tmp_path / "run"), "resume=must"], expected=2)
     assert "no checkpoint, and resume is 'must'" in output
 
 
-def test_a_run_is_never_begun_anew_over_its_checkpoints(
-    pretrain_yaml: Path, tmp_path: Path, uninterrupted: Path
-) -> None:
+def test_a_run_is_never_begun_anew_over_its_checkpoints(config: Path, tmp_path: Path, uninterrupted: Path) -> None:
     before = (uninterrupted / "metrics.jsonl").read_text()
-    output = pretrain(pretrain_yaml, 1, [*run_of(uninterrupted), "resume=never"], expected=2)
+    output = pretrain(config, 1, [*run_of(uninterrupted), "resume=never"], expected=2)
     assert "has checkpoints, and resume is 'never'" in output
     assert (uninterrupted / "metrics.jsonl").read_text() == before
