@@ -29,13 +29,13 @@ from pipeline.encoder.model_config import ModelConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluate import HeldOut
 from pipeline.files import describe_files, publish_folder, verify_file, work_folder, write_json
+from pipeline.model_card import model_card
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.progress import progress_bar
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
 from pipeline.samples.sequences import Sequences
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spm.model")
-KINDS = {"roberta": "RoBERTa", "bert": "BERT"}
 COMPARED = 64  # held-out samples
 TOLERANCE = 1e-5  # largest difference of a logit, fp32, between the training model and the loaded export
 
@@ -91,6 +91,8 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
     transformers_logging.disable_progress_bar()
     console = Console(highlight=False)
     run = RunFolder(run_path)
+    if not run.config.is_file():
+        raise InputError(f"{run_path}: expected the folder of a run, which has {run.config.name}")
     config = load_config(PretrainConfig, run.config)
     corpus = Corpus(corpus_path or config.corpus)
     corpus.verify()
@@ -141,8 +143,16 @@ def _is_export_of(output: Path, manifest: dict[str, Any]) -> bool:
     return True
 
 
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings but where things lay, which is nobody's business to whom the model is handed on."""
+    kept = {key: value for key, value in settings.items() if key not in ("corpus", "output", "deepspeed")}
+    start = kept["model"]["init_from"]
+    return kept | {"model": kept["model"] | {"init_from": start and {"sha256": start["sha256"]}}}
+
+
 def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> None:
     build(model, config.model, corpus.special_ids).save_pretrained(folder)
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors makes for its owner alone
     for name in TOKENIZER_FILES:
         if entry := corpus.manifest["files"].get(f"tokenizer/{name}"):
             shutil.copyfile(verify_file(corpus.folder, f"tokenizer/{name}", entry), folder / name)
@@ -156,35 +166,11 @@ def _write(folder: Path, model: MaskedLM, config: PretrainConfig, corpus: Corpus
         "consumed_samples": manifest["consumed_samples"],
         "consumed_tokens": manifest["consumed_tokens"],
         "recipe": manifest["recipe"],
-        "config": manifest["config"],
+        "config": _without_paths(manifest["config"]),
         "deepspeed": manifest["deepspeed"],
         "trained_with": manifest["versions"],
         "exported_with": versions(),
     })  # fmt: skip
-
-
-def model_card(config: PretrainConfig, corpus: Corpus, manifest: dict[str, Any]) -> str:
-    """A Hugging Face model card: what it is, what it was trained on, how to load it."""
-    m = config.model
-    began = f"It began with the weights of SHA-256 `{m.init_from.sha256}`." if m.init_from else "It began at random."
-    return f"""---
-library_name: transformers
-pipeline_tag: fill-mask
-tags: [{family_of(m).model_type}, masked-lm, kilobatch]
----
-
-A {KINDS[m.architecture]} encoder ({m.layer_norm}-LN, {m.num_hidden_layers} layers, hidden size {m.hidden_size},
-{m.num_attention_heads} heads, vocabulary {corpus.vocab_size}), pretrained with Kilobatch: {manifest["step"]} steps of
-{config.batch.train_batch_size} sequences of {config.batch.sequence_length} tokens
-({manifest["consumed_tokens"]:,} tokens), masking {config.masking.mlm_probability:.0%}. {began}
-
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-    model, tokenizer = AutoModelForMaskedLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
-
-Sequences may have up to {m.max_position_embeddings - m.first_position} tokens; positions behind
-{config.batch.sequence_length} were not trained. Corpus digest `{corpus.digest}`; its
-dataset card names the sources and their licences. `provenance.json` has the rest.
-"""
 
 
 def _show_example(output: Path, held_out: HeldOut, console: Console) -> None:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NotRequired
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from typing_extensions import TypedDict
 
 from pipeline.errors import DigestError, InputError
@@ -49,7 +49,8 @@ def write_shard(folder: Path, name: str, tokens: Tokens, index: Mapping[str, Off
     """Write both files of a shard into a folder that is not yet published; returns their names."""
     assert tokens.dtype in (np.dtype("<u2"), np.dtype("<u4"))
     (folder / f"{name}.tokens").write_bytes(tokens.tobytes())
-    save_file({key: np.ascontiguousarray(value, "<u8") for key, value in index.items()}, folder / f"{name}.index")
+    offsets = {key: np.ascontiguousarray(value, "<u8") for key, value in index.items()}
+    (folder / f"{name}.index").write_bytes(save(offsets))  # its `save_file` makes files that their owner alone can read
     return [f"{name}.tokens", f"{name}.index"]
 
 

@@ -250,6 +250,7 @@ def train(
 def save(model: PreTrainedModel, source: Path, folder: Path) -> None:
     """Write the model, and the tokenizer's files as they are: saving it anew would change its fingerprint."""
     model.save_pretrained(folder)
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors makes for its owner alone
     for pattern in ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model"):
         for path in sorted(source.glob(pattern)):
             shutil.copyfile(path, folder / path.name)

@@ -146,7 +146,6 @@ def finetune(config: FinetuneConfig) -> Path:
             "model": model_provenance,
             "recipe": recipe,
             "recipe_digest": digest_of(recipe),
-            "config": config.model_dump(mode="json"),
             "versions": {"python": platform.python_version()}
             | {package: importlib.metadata.version(package) for package in PACKAGES},
             "tokenizer": {"fingerprint": recipe["model"]["tokenizer.json"]},

@@ -17,10 +17,8 @@ Label = str | int
 
 def _field(row: dict[str, Any], key: str, place: str) -> Any:
     if key not in row:
-        hint = nearest(key, row) if row else ""
-        raise InputError(
-            f"{place}: no {key!r}; expected an object with 'text' and 'label'{hint.replace('accepted', 'found')}"
-        )
+        found = ", ".join(sorted(map(repr, row))) or "no key"
+        raise InputError(f"{place}: no {key!r}; found {found}; expected an object with 'text' and 'label'")
     return row[key]
 
 

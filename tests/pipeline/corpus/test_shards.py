@@ -258,3 +258,9 @@ def test_a_manifest_that_another_program_wrote(corpus: Path, change: dict[str, A
     with pytest.raises(InputError, match=re.escape(complaint)) as error:
         Corpus(corpus)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_who_can_read_one_file_of_a_shard_can_read_the_other(tmp_path: Path) -> None:
+    index = {"documents": np.array([0, 3], np.uint64)}
+    names = write_shard(tmp_path, "train-00000-of-00001", np.zeros(3, "<u2"), index)
+    assert len({(tmp_path / name).stat().st_mode for name in names}) == 1

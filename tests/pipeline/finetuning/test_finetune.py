@@ -262,7 +262,7 @@ def test_an_output_that_is_something_else_is_kept(config: FinetuneConfig) -> Non
     ("line", "message"),
     [
         (b'{"label": "a"}', ":2: no 'text'"),
-        (b'{"text": "x", "lable": "a"}', ":2: no 'label'.*did you mean 'lable'"),
+        (b'{"text": "x", "lable": "a"}', ":2: no 'label'; found 'lable', 'text'; expected"),
         (b'{"text": "", "label": "a"}', ":2: text: found ''"),
         (b'{"text": 7, "label": "a"}', ":2: text: found 7"),
         (b'{"text": "x", "label": null}', ":2: label: found None"),
