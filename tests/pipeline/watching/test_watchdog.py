@@ -87,17 +87,19 @@ def test_who_goes_on_after_all_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_lowest_rank_that_can_speaks_for_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "stacks-rank-00000.txt").write_text("== rank 0, step 3, update: no progress for 10 min; of old\n")
-    os.utime(tmp_path / "stacks-rank-00000.txt", (0, 0))
+    old = tmp_path / "stacks-rank-00000.txt"
+    old.write_text("== rank 0, step 3, update: no progress for 10 min; of old\n")
+    os.utime(old, (2**32, 2**32))  # by the clock of another machine
     dogs = {rank: dog(tmp_path, rank, 8) for rank in (1, 2, 3, 5, 7)}  # 0, 4 and 6 can do nothing
     for rank, watchdog in dogs.items():
         watchdog.step(12)
         watchdog.now("backward" if rank == 5 else "counters")
         look(watchdog, 1)
-        watchdog.seen_at -= 10  # else the file system's coarser clock could put what follows before it
     for _ in range(TICKS + 3):
         for watchdog in dogs.values():
             watchdog.look()
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0) if path != old else (2**32, 2**32))
     said = capsys.readouterr().err
     assert said.startswith(
         "kilobatch: no progress for 10 min: ranks 1–3, 7 at step 12, counters; rank 5 at step 12, backward;"
