@@ -282,6 +282,8 @@ class Attempt:
             return _stopped()
         if by_signal or (code > 0 and unseen):
             return _died(who, -by_signal or code)
+        if lost := min(((death.time, number) for number, death in silent.items() if death), default=None):
+            return Outcome(RunError.exit_code, f"rank {lost[1]} ended without a word", restart=True, users=False)
         return Outcome(code or RunError.exit_code, f"the launcher ended with exit code {code}", code not in FINAL)
 
 

@@ -4,8 +4,9 @@ A start is a hostfile and a file of variables in RUN/log, and the command
 
     deepspeed --hostfile RUN/log/hostfile --force_multi --master_addr … --module launch.rank RUN/config.yaml
 
-Before each, the hosts are asked again (`launch.preflight`); those that are not fit are left out, those that came back
-are taken in, and the batch is divided over as many as it can be: the effective batch never changes.
+Before each, the hostfile is read and the hosts are asked again (`launch.preflight`); those that are not fit are left
+out, those that came back or are new are taken in, and the batch is divided over as many as it can be: the effective
+batch never changes.
 """
 
 import os
@@ -65,13 +66,8 @@ class Cluster:
     def __init__(self, config: PretrainConfig, options: Options, environment: Mapping[str, str] | None = None) -> None:
         self.config, self.options = config, options
         self.environment = dict(os.environ if environment is None else environment)
-        self.hosts = read_hostfile(options.hostfile)
-        if len({host.slots for host in self.hosts}) > 1:
-            found = ", ".join(sorted({str(host.slots) for host in self.hosts}, key=int))
-            raise InputError(
-                f"{options.hostfile}: hosts with {found} slots; the same number on all is accepted "
-                "(DeepSpeed numbers the GPUs of a host wrong otherwise)"
-            )
+        self.hosts = self._read_hosts()
+        self.first = self.hosts[0].name
         if options.min_hosts > len(self.hosts):
             raise InputError(f"--min-hosts: {options.min_hosts}, but {options.hostfile} has {len(self.hosts)}")
         if options.master_addr and (wrong := wrong_name(options.master_addr)):
@@ -88,6 +84,27 @@ class Cluster:
     def exported(self) -> Path:
         return self.run.log / "environment"
 
+    def _read_hosts(self) -> list[Host]:
+        hosts = read_hostfile(self.options.hostfile)
+        if len({host.slots for host in hosts}) > 1:
+            found = ", ".join(sorted({str(host.slots) for host in hosts}, key=int))
+            raise InputError(
+                f"{self.options.hostfile}: hosts with {found} slots; the same number on all is accepted "
+                "(DeepSpeed numbers the GPUs of a host wrong otherwise)"
+            )
+        return hosts
+
+    def _look_for_other_hosts(self) -> None:
+        """Whoever replaces a host writes it into the file; while that is wrong, those of before are asked."""
+        try:
+            self.hosts = self._read_hosts()
+        except InputError as error:
+            print(f"kilobatch: {error}; the hosts known so far are taken", file=sys.stderr, flush=True)
+
+    def _address(self, first: Host) -> str:
+        """Of the first host that takes part."""
+        return self.options.master_addr if self.options.master_addr and first.name == self.first else first.name
+
     def _variables(self) -> dict[str, str]:
         """What the ranks get: of a `.deepspeed_env` where DeepSpeed looks for one, and of this process."""
         name, found = self.environment.get(VARIABLES, ".deepspeed_env"), {}
@@ -98,12 +115,11 @@ class Cluster:
 
     def command(self, hosts: list[Host], port: int) -> list[str]:
         """The DeepSpeed launcher's, for these hosts."""
-        first = self.options.master_addr if hosts[0].name == self.hosts[0].name else None
         return [
             str(Path(sys.executable).with_name("deepspeed")),
             "--hostfile", str(self.hostfile),
             "--force_multi", "--no_ssh_check",
-            "--master_addr", first or hosts[0].name,
+            "--master_addr", self._address(hosts[0]),
             "--master_port", str(port),
             "--no_local_rank", "--log_level", "critical", "--launcher_args=-N", "--module", "--",
             "--log_level=critical",  # DeepSpeed hands it to the hosts' launchers in the module's place alone
@@ -132,6 +148,8 @@ class Cluster:
         Raises:
             RunError: too few hosts are fit, or the batch divides over none of their slots.
         """
+        if made:
+            self._look_for_other_hosts()
         hosts, port, variables, said = self.hosts, self.options.master_port or PORT, self.variables, ""
         if self.options.preflight:
             fit = self.fit(first=not made, end=True)
@@ -168,9 +186,8 @@ class Cluster:
         Raises:
             RunError: too few.
         """
-        master = self.options.master_addr or self.hosts[0].name
         cpu = self.variables.get("DS_ACCELERATOR") == "cpu"
-        fit = preflight(self.ssh, self.hosts, self.config, master, cpu=cpu, end=end)
+        fit = preflight(self.ssh, self.hosts, self.config, self._address(self.hosts[0]), cpu=cpu, end=end)
         needed = self.options.min_hosts or (len(self.hosts) if first else 1)
         if len(fit) < needed:
             raise NotNow(f"{len(fit)} of {len(self.hosts)} host(s) are fit, {needed} are needed; see the lines above")

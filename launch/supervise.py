@@ -77,12 +77,17 @@ class _History:
         return min(doubled, self.restarts.longest_wait_seconds)
 
     def given_up(self, step: int) -> RunError:
-        again = f"run it again to go on from step {step}"
         if self.made == 1:
-            return RunError(f"{self.last}; {again}")
+            return RunError(f"{self.last}; {_again(step)}")
         why = f", {STALLED} in a row without a newer checkpoint" if self.stalled == STALLED else ""
         why += f"; none could be made now: {self.last}" if self.absent else ""
-        return RunError(f"gave up after {self.made - 1} restart(s){why}; the first failure: {self.first}; {again}")
+        return RunError(
+            f"gave up after {self.made - 1} restart(s){why}; the first failure: {self.first}; {_again(step)}"
+        )
+
+
+def _again(step: int) -> str:
+    return f"run it again to go on from step {step}"
 
 
 def supervise(run: Run, lock: int) -> int:
@@ -117,10 +122,12 @@ def supervise(run: Run, lock: int) -> int:
             return 0
         if not outcome.users:
             _show_logs(run.log, number)
-        if not outcome.restart or signals.heard:
+        if not outcome.restart:
             raise _ended(outcome)
         seconds, begun = time.monotonic() - begin, _begun(run.log, number, step)
         step, progress = _reached(run, begun)
+        if signals.heard:
+            raise Stopped(f"{outcome.reason}; it was asked to stop, so there is no restart; {_again(step)}")
         history.failed(outcome.reason, progress=progress, seconds=seconds)
         waited = _wait(history, signals, step)
 

@@ -47,11 +47,11 @@ def main(script: Path) -> int:
         elif word == "marked":  # that rank has come to its mark
             while not any(event["event"] == "marked" for event in _events(start)[int(argument)]):
                 time.sleep(0.02)
-        elif word == "until":  # a stop signal comes
+        elif word == "until":  # a stop signal comes; then it has saved, or fails
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
             rank_log.note("ready")
             signal.sigwait([signal.SIGUSR1])
-            return failed(errors.Stopped("saved"))
+            return failed(RuntimeError(argument) if argument else errors.Stopped("saved"))
         elif word == "stubborn":  # hears it, and goes on
             signal.signal(signal.SIGUSR1, lambda *_: rank_log.note("heard"))
             rank_log.note("ready")

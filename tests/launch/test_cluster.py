@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -147,6 +148,28 @@ def test_each_start_is_on_the_hosts_that_are_there_and_the_batch_stays(
     assert "OMP_NUM_THREADS=4\n" in cluster.exported.read_text()
     assert "hunter2" not in cluster.exported.read_text()
     assert cluster.exported.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_host_that_replaces_another_is_taken_in_at_a_restart(
+    pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, answering = cluster_of_three(tmp_path, pretrain_yaml, monkeypatch, "batch.train_batch_size=24")
+    cluster.options = replace(cluster.options, master_addr="10.0.0.1")
+
+    def start(made: int) -> tuple[str, str]:
+        words = cluster.start(made).command
+        return cluster.hostfile.read_text(), words[words.index("--master_addr") + 1]
+
+    first = ("a slots=2\nb slots=2\nc slots=2\n", "10.0.0.1")
+    assert start(0) == first
+    answering.append("d")
+    (tmp_path / "three").write_text("d slots=2\nc slots=2\na slots=2\n")
+    assert start(1) == ("d slots=2\nc slots=2\na slots=2\n", "d")
+    (tmp_path / "three").write_text("d slots=2\nc slots=two\n")  # somebody is at it
+    assert start(2) == ("d slots=2\nc slots=2\na slots=2\n", "d")
+    assert "three:2: found 'slots=two' behind 'c'" in capsys.readouterr().err
+    (tmp_path / "three").write_text("".join(f"{name} slots=2\n" for name in "abc"))
+    assert start(3) == first
 
 
 def test_too_few_hosts_are_one_line(pretrain_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def outcome(folder: Path, ends: dict[int, dict[str, Any]], deaths: dict[int, Dea
         ({0: {**PEER, "time": 9}}, {1: Death(10, 7 << 8)}, 1, 7, "rank 1 ended with exit code 7"),
         ({0: {**WELL, "time": 9}}, {0: Death(9, 0)}, 7, 7, "rank 1 ended with exit code 7"),
         ({0: {**PEER, "time": 9}}, {1: Death(10, 0)}, 1, 1, "rank 1 ended with exit code 0 amid the run"),
+        ({}, {1: Death(10, None)}, -KILL, 1, "rank 1 ended without a word"),  # killed here, since it did not end
         # a launcher that is killed may end with 0
         ({}, {0: Death(10, KILL), 1: Death(10.5, KILL)}, 0, 1, "rank 0 was killed by signal 9"),
         ({0: {**WELL, "time": 9}}, {}, 0, 1, "the launcher ended with exit code 0"),

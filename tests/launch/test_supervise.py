@@ -146,7 +146,7 @@ def test_a_stopped_rank_that_ignores_signals_is_not_left(tmp_path: Path, code: i
     found, lines = supervise(tmp_path, [["deaf", "kill 19"], [f"exit {code}"]], [[], []])
     assert found == 0, lines
     assert len(started(tmp_path)) == 2
-    assert f"rank 1 ended with exit code {code}" in lines[-1]
+    assert re.search(f"rank 1 ended (with exit code {code}|without a word)", lines[-1])  # the launcher may be quicker
 
 
 class Heard:
@@ -203,6 +203,17 @@ def test_a_stop_signal_is_handed_to_every_rank_once(tmp_path: Path, number: int)
     wait_until(tmp_path, running)
     running.send_signal(number)
     assert running.communicate(timeout=120)[1] == "kilobatch: saved\n"
+    assert running.returncode == 75
+    assert not processes_of(tmp_path)
+
+
+def test_a_run_that_fails_while_it_is_stopped_may_be_submitted_again(tmp_path: Path) -> None:
+    running = begin(tmp_path, [["save 7", "until broken"], ["until broken"]])
+    wait_until(tmp_path, running)
+    running.send_signal(signal.SIGTERM)
+    last = running.communicate(timeout=120)[1].splitlines()[-1]
+    assert ": RuntimeError: broken; its traceback is in " in last
+    assert last.endswith("; it was asked to stop, so there is no restart; run it again to go on from step 7")
     assert running.returncode == 75
     assert not processes_of(tmp_path)
 
