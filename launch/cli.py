@@ -5,16 +5,13 @@ import select
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from launch import checkpoint_commands
+from launch.checkpoint_commands import Run, console
 from pipeline.errors import InputError, UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from pipeline.checkpoints.run_folder import RunFolder
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -26,19 +23,39 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 corpus_app = typer.Typer(help="Check a corpus and look into it.", no_args_is_help=True)
-checkpoint_app = typer.Typer(help="List, check and delete the checkpoints of a run.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
-app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(checkpoint_commands.app, name="checkpoint")
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[key=value …]", help="settings to change, dotted", show_default=False)
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="a YAML file; docs/settings.md has every setting", show_default=False)
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key=value …]", help="settings to change, such as seed=2", show_default=False),
+]
+CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="what `preprocess` wrote", show_default=False)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"kilobatch {version('kilobatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="say which")] = False,
+) -> None:
+    pass
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides = None) -> None:
     """Raw text to a corpus of token shards, with Apache Beam.
+
+    What follows `--` is Beam's. An output that the same settings and inputs made is verified and kept.
 
     Example: kilobatch preprocess configs/corpus/demo.yaml seed=1 -- --direct_running_mode=multi_processing
     """
@@ -49,14 +66,18 @@ def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides 
     first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))  # the rest is Beam's
     if "--direct_running_mode=multi_processing" in given:
         forks.start()  # it imports Beam while this process does
+    from pipeline.corpus.shards import Corpus
     from preprocess.config import CorpusConfig
     from preprocess.run import run
 
-    run(load_config(CorpusConfig, config, given[:first]), given[first:])
+    made = run(load_config(CorpusConfig, config, given[:first]), given[first:])
+    manifest = Corpus(made).manifest
+    documents, tokens = (sum(split[key] for split in manifest["splits"].values()) for key in ("documents", "tokens"))
+    print(f"{made}: {documents:,} documents, {tokens:,} tokens; corpus digest {manifest['corpus_digest']}")
 
 
 @corpus_app.command("verify")
-def corpus_verify(corpus: Path) -> None:
+def corpus_verify(corpus: CorpusFolder) -> None:
     """Compare every file of a corpus with its digest.
 
     Example: kilobatch corpus verify demo/corpus
@@ -71,7 +92,7 @@ def corpus_verify(corpus: Path) -> None:
 
 
 @corpus_app.command("stats")
-def corpus_stats(corpus: Path) -> None:
+def corpus_stats(corpus: CorpusFolder) -> None:
     """Documents, tokens, samples and sources of a corpus, and what was refused: no shard is read.
 
     Example: kilobatch corpus stats demo/corpus
@@ -79,13 +100,13 @@ def corpus_stats(corpus: Path) -> None:
     from pipeline.corpus.inspect_corpus import print_stats
     from pipeline.corpus.shards import Corpus
 
-    print_stats(Corpus(corpus), _console())
+    print_stats(Corpus(corpus), console())
 
 
 @corpus_app.command("show")
 def corpus_show(
-    corpus: Path,
-    sample: Annotated[int, typer.Argument(help="its number in the split")] = 0,
+    corpus: CorpusFolder,
+    sample: Annotated[int, typer.Argument(metavar="SAMPLE", help="its number in the split")] = 0,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "train",
     length: Annotated[int, typer.Option(help="tokens a sample; 0: the corpus's shortest")] = 0,
 ) -> None:
@@ -97,12 +118,12 @@ def corpus_show(
     from pipeline.corpus.shards import Corpus
 
     opened = Corpus(corpus)
-    print_sample(opened, split, length or opened.sequence_lengths[0], sample, _console())
+    print_sample(opened, split, length or opened.sequence_lengths[0], sample, console())
 
 
 @corpus_app.command("export")
 def corpus_export(
-    corpus: Path,
+    corpus: CorpusFolder,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="the folder to make", show_default=False)],
     format: Annotated[str, typer.Option(help="megatron (.bin and .idx) or datasets (Parquet)", show_default=False)],
     level: Annotated[str, typer.Option(help="sentence, sample or document; see above")] = "",
@@ -177,85 +198,10 @@ def launch(
     raise typer.Exit(cluster.launch(loaded, options, show, dry_run))
 
 
-@checkpoint_app.command("list")
-def checkpoint_list(run: Path) -> None:
-    """The checkpoints of a run, oldest first: steps and samples done, size, age, and the ranks that wrote each.
-
-    Only manifests are read; `verify` tells which are sound.
-
-    Example: kilobatch checkpoint list demo/run
-    """
-    from pipeline.checkpoints.inspect_checkpoints import print_checkpoints
-
-    raise typer.Exit(max(map(_say, print_checkpoints(_with_checkpoints(run), _console())), default=0))
-
-
-@checkpoint_app.command("verify")
-def checkpoint_verify(run: Path) -> None:
-    """Compare every file of every checkpoint of a run with its digest, and its tensors with its manifest.
-
-    Example: kilobatch checkpoint verify demo/run
-    """
-    from pipeline.checkpoints.run_folder import verify_checkpoint
-
-    folder, code = _with_checkpoints(run), 0
-    for step in folder.steps():
-        try:
-            verify_checkpoint(folder.checkpoint(step))
-            print(f"{folder.checkpoint(step)}: sound")
-        except UserError as error:
-            code = max(code, _say(error))
-    raise typer.Exit(code)
-
-
-@checkpoint_app.command("prune")
-def checkpoint_prune(
-    run: Path,
-    keep_last: Annotated[int | None, typer.Option(min=1, help="the newest sound ones that stay")] = None,
-    keep_every: Annotated[int | None, typer.Option(min=1, help="those at multiples of so many steps stay too")] = None,
-    broken: Annotated[bool, typer.Option("--broken", help="delete also what is not sound or was set aside")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, delete nothing")] = False,
-) -> None:
-    """Delete checkpoints that need not stay, after verifying those that do; never the newest sound one.
-
-    What is not given is as in the run's configuration. Refused while the run trains.
-
-    Example: kilobatch checkpoint prune demo/run --keep-last 2 --keep-every 1000 --dry-run
-    """
-    from launch.local import locked
-    from pipeline.checkpoints.inspect_checkpoints import size, size_of
-    from pipeline.checkpoints.prune import choose
-    from pipeline.checkpoints.retention import delete
-
-    folder = _with_checkpoints(run)
-    with locked(folder):
-        choice = choose(folder, keep_last, keep_every, broken)
-        for error in choice.unsound:
-            _say(error)
-        sizes = {path: size_of(path) for path in choice.doomed}
-        for path, bytes_ in sizes.items():
-            print(f"{path}: {'would be' if dry_run else 'is'} deleted, {size(bytes_)}", flush=True)
-        if not dry_run:
-            delete(choice.doomed)
-    freed = f"{'would free' if dry_run else 'freed'} {sum(sizes.values()):,} bytes"
-    print(f"{folder.checkpoints}: {freed}; kept {', '.join(f'step {step:,}' for step in choice.kept)}")
-
-
-def _with_checkpoints(run: Path) -> "RunFolder":
-    from pipeline.checkpoints.run_folder import RunFolder
-
-    folder = RunFolder(run)
-    if not run.is_dir():
-        raise InputError(f"{run}: no such folder; expected that of a run")
-    if not folder.steps():
-        raise InputError(f"{folder.checkpoints}: no checkpoints")
-    return folder
-
-
 @app.command()
 def export(
-    run: Path,
-    model: Path,
+    run: Run,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="the folder to make", show_default=False)],
     corpus: Annotated[Path | None, typer.Option(help="where the corpus lies now, if it was moved")] = None,
 ) -> None:
     """The newest sound checkpoint of a run as a Hugging Face model folder.
@@ -270,7 +216,7 @@ def export(
 @app.command()
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="a run's folder, or an export", show_default=False)],
-    corpus: Annotated[Path, typer.Argument(help="the corpus it was trained on", show_default=False)],
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="the corpus it was trained on", show_default=False)],
     samples: Annotated[int, typer.Option(min=0, help="of the valid split; 0: as the run's configuration says")] = 0,
     pseudo_samples: Annotated[
         int, typer.Option(min=0, help="for the pseudo-perplexity; 0: as the configuration says, or 16")
@@ -293,7 +239,7 @@ def evaluate(
 
 @app.command()
 def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Fine-tune an exported model on a labelled set.
+    """Fine-tune an exported model on a labelled set, perhaps beside the same model from random weights.
 
     Example: kilobatch finetune configs/finetune/demo.yaml epochs=3
     """
@@ -306,7 +252,7 @@ def finetune(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def report(
-    corpus: Path,
+    corpus: CorpusFolder,
     output: Annotated[Path | None, typer.Option(help="a file to write the report to, from the manifest")] = None,
 ) -> None:
     """Where the report of a corpus is, after its digest was compared; or the report, written anew.
@@ -326,12 +272,6 @@ def report(
     elif REPORT not in manifest["files"]:
         raise InputError(f"{corpus}: has no {REPORT}")
     print(output or verify_file(corpus, REPORT, manifest["files"][REPORT]))
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -370,11 +310,6 @@ def _usage(error: typer.TyperException) -> str:
     """A misused command line, as typer words it (with the nearest name), and where to read on."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     return f"{message}; see '{context.command_path} --help'" if message and context else message
-
-
-def _say(error: UserError) -> int:
-    print(f"kilobatch: {' '.join(str(error).splitlines())}", file=sys.stderr)
-    return error.exit_code
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,11 @@ def test_every_command_shows_an_example(
     assert f"Example: kilobatch {command} " in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"kilobatch {version('kilobatch')}\n"
+
+
 @pytest.mark.parametrize("words", [[], ["corpus"], ["checkpoint"]])
 def test_without_a_command_there_is_help(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -108,7 +114,7 @@ def test_without_a_command_there_is_help(
         (["pretrain", "x", "-z"], ["No such option: -z"]),
         (["pretrain", "x", "--dry-run=yes"], ["Option '--dry-run' does not take a value"]),
         (["pretrain"], ["Missing argument 'CONFIG'", "see 'kilobatch pretrain --help'"]),
-        (["export", "run"], ["Missing argument 'model'"]),
+        (["export", "run"], ["Missing argument 'MODEL'"]),
         (["corpus", "verify", "a", "b\nc"], ["unexpected extra argument"]),
         (["--verbose"], ["No such option: --verbose", "see 'kilobatch --help'"]),
     ],
