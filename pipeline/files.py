@@ -395,5 +395,5 @@ def check_form(path: Path, value: dict[str, Any], form: type) -> None:
         TypeAdapter(form).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        place, why = ".".join(map(str, first["loc"])), first["msg"]
+        place, why = repr(".".join(map(str, first["loc"])))[1:-1], first["msg"]
         raise InputError(f"{path}: {place}: {why.lower()}; another program wrote it") from None

@@ -171,20 +171,24 @@ def stamp(config: PretrainConfig, corpus: Corpus) -> dict[str, Any]:
     }
 
 
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # what others read as a floating-point number is exact
+Name = Annotated[str, Field(pattern=r"^[!-~]+$")]  # a message with any other would steer a terminal
+
+
 class CheckpointManifest(Manifest):
     """A checkpoint's manifest: parameters → shapes and optimizer's states, Megatron's counters, and the stamp."""
 
-    step: int
-    updates: int  # of the optimizer: fewer than steps where some were skipped
-    tensors: dict[str, list[Annotated[int, Field(ge=0)]]]
-    states: dict[str, list[str]]
+    step: Count
+    updates: Count  # of the optimizer: fewer than steps where some were skipped
+    tensors: dict[Name, Annotated[list[Annotated[int, Field(ge=0, lt=2**40)]], Field(max_length=8)]]
+    states: dict[Name, list[Name]]
     loss_scale: LossScaleNumbers | None  # None without a dynamic one: in fp32 and bf16
-    jumps: int  # of the data, ahead of the steps
-    skipped_in_a_row: int  # steps, the last of which is this one
-    rolled_back_to: int  # step; −1: never
-    rollbacks: int  # in a row to that one
-    consumed_samples: int
-    consumed_tokens: int
+    jumps: Count  # of the data, ahead of the steps
+    skipped_in_a_row: Count  # steps, the last of which is this one
+    rolled_back_to: Annotated[int, Field(ge=-1, lt=2**53)]  # step; −1: never
+    rollbacks: Count  # in a row to that one
+    consumed_samples: Count
+    consumed_tokens: Count
     corpus_digest: str
     tokenizer_fingerprint: str
     recipe: dict[str, Any]

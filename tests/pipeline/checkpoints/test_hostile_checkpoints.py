@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import AF_UNIX, socket
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,7 @@ def test_tensors_that_are_not_the_manifests(run: RunFolder, read: list[str], cas
     assert why in passed_over(run, read)
 
 
+LOSS_SCALE = {"cur_scale": 1.0, "cur_iter": 0, "last_overflow_iter": -1, "cur_hysteresis": 1, "overflows": 0}
 MANIFESTS: dict[str, dict[str, Any]] = {
     "more than any memory": {"tensors": {"w": [2**40, 2**40]}},
     "negative": {"tensors": {"w": [-2, -2]}},
@@ -222,6 +224,15 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     "of tensors without states": {"states": {}},
     "another step's": {"step": 10},
     "a step that is text": {"step": "20"},
+    "more updates than a tensor can count": {"updates": 10**30},
+    "updates that are true": {"updates": True},
+    "a position before the first": {"jumps": -5},
+    "a roll-back to nowhere": {"rolled_back_to": -2},
+    "dimensions whose product cannot be written": {"tensors": {"w": [2**39] * 2_000}},
+    "a name that steers a terminal": {"tensors": {"w\x1b[2J\n": [2, 2]}, "states": {"w\x1b[2J\n": ["exp_avg"]}},
+    "a state that steers a terminal": {"states": {"w": ["exp_avg\x1b[2J"]}},
+    "a loss scale that turns gradients around": {"loss_scale": {**LOSS_SCALE, "cur_scale": -1.0}},
+    "a size of thirty digits": {"files": {WEIGHTS: {"bytes": 10**30, "sha256": ""}}},
     "no files": {"files": {}},
     "a file that is a list": {"files": {WEIGHTS: []}},
     "a size that is text": {"files": {WEIGHTS: {"bytes": "9", "sha256": ""}}},
@@ -233,10 +244,41 @@ def test_manifests_that_lie(run: RunFolder, read: list[str], case: str) -> None:
     forge(run.checkpoint(20), **MANIFESTS[case])
     tracemalloc.start()
     try:
-        assert str(run.checkpoint(20)) in passed_over(run, read)
+        message = passed_over(run, read)
+        assert str(run.checkpoint(20)) in message
+        assert message.isprintable()
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_loss_scale_is_no_lie(run: RunFolder) -> None:
+    """What the tests above change is all that is refused."""
+    forge(run.checkpoint(20), loss_scale=LOSS_SCALE)
+    assert run.to_resume("auto")[1] == []
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "socket": lambda path: socket(AF_UNIX).bind(os.path.relpath(path)),  # whose whole path may be too long for one
+    "folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, "more.safetensors", ""])
+def test_what_is_no_file_is_not_waited_for(
+    run: RunFolder, read: list[str], monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    """Who opens a pipe to read waits until somebody writes."""
+    folder = run.checkpoint(20)
+    monkeypatch.chdir(run.checkpoints)
+    if name:
+        (folder / name).unlink(missing_ok=True)
+    else:
+        folder.rename(run.path / "aside")
+    KINDS[kind](folder / name)
+    assert str(folder) in passed_over(run, read)
 
 
 @pytest.mark.parametrize("text", ['{"step": 10, ', '{"files": {}, '])
