@@ -21,7 +21,7 @@ from preprocess.sentences import spans
 from preprocess.words import Words
 
 _LONGEST = 80  # bytes of a word that is worth remembering; Chinese writes whole lines without a space
-_AT_ONCE = 4_000_000  # characters: it bounds the memory, and in so many most words occur several times
+_AT_ONCE = 2_000_000  # characters: it bounds the memory, and in so many most words occur several times
 _SPACE, _LINE_END = b" \n"
 
 Mask = npt.NDArray[np.bool_]

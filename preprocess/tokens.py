@@ -63,7 +63,7 @@ def _differs(text: str, hash: str, ids: npt.NDArray[np.uint32], encoder: Encoder
     if any(token in text for token in encoder.special_tokens):
         return True
     drawn = int(hash[-8:], 16) % COMPARED == 0
-    return drawn and exported.encode(text, add_special_tokens=False).ids != ids.tolist()
+    return drawn and exported.encode_batch_fast([text], add_special_tokens=False)[0].ids != ids.tolist()
 
 
 def count_words(text: str) -> int:
