@@ -47,6 +47,7 @@ __all__ = [
 
 PRISM = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
 _OF_A_WORKER = re.compile(r"(?:^|WorkerError: )(worker .*?)(?: \[while running|\n|$)")  # the line of a WorkerError
+_NO_JOB_SERVER = re.compile(r"^Unable to (fetch remote job server jar|parse jar URL)")
 _NOT_THERE = re.compile(r"(?:ModuleNotFoundError: |ImportError: |AttributeError: (?=Can't get attribute))([^\n]+)")
 _QUIET = {
     "apache_beam": logging.WARNING,
@@ -142,6 +143,10 @@ def running(options: PipelineOptions, work: Path) -> Iterator[beam.Pipeline]:
         absent = _NOT_THERE.search(str(error)) if _elsewhere(options) else None
         if absent:
             raise InputError(f"a worker has another Kilobatch, or none ({absent[1]}); install the same there") from None
+        if _NO_JOB_SERVER.search(str(error)):
+            runner = options.view_as(StandardOptions).runner
+            jar = f"--{runner.removesuffix('Runner').lower()}_job_server_jar=FILE"
+            raise InputError(f"--runner={runner}: Beam has not found the jar of its job server; give {jar}") from None
         if "Service failed to start up" in str(error):
             location = options.view_as(PrismRunnerOptions).prism_location
             raise InputError(f"--prism_location: {location} does not start; is it Prism ({PRISM})?") from None

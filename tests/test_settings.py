@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from pipeline.configfile import Config, load_config
 from pipeline.finetuning.finetune_config import FinetuneConfig
 from pipeline.pretrain_config import PretrainConfig
 from preprocess.config import CorpusConfig
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
@@ -71,3 +73,11 @@ def documented(page: str, heading: str) -> dict[str, set[str | float]]:
 )
 def test_every_setting_is_documented_with_its_default(page: str, heading: str, model: type[BaseModel]) -> None:
     assert documented(page, heading) == defaults(model)
+
+
+@pytest.mark.parametrize(
+    ("folder", "model"), [("corpus", CorpusConfig), ("pretrain", PretrainConfig), ("finetune", FinetuneConfig)]
+)
+def test_every_example_is_a_sound_configuration(folder: str, model: type[Config]) -> None:
+    for path in (ROOT / "configs" / folder).iterdir():
+        load_config(model, path)

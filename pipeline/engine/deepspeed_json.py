@@ -95,9 +95,11 @@ def read_deepspeed_json(path: Path) -> dict[str, Any]:
     """The user's DeepSpeed JSON, checked for what cannot be honoured.
 
     Raises:
-        InputError: it sets what the configuration owns, has a key that is not known here or a value that is not
-            accepted, or asks for a precision that its stage does not compute exactly.
+        InputError: it is not there; it sets what the configuration owns, has a key that is not known here or a value
+            that is not accepted, or asks for a precision that its stage does not compute exactly.
     """
+    if not path.exists():
+        raise InputError(f"deepspeed: {path}: no such file; expected a DeepSpeed JSON, as in configs/deepspeed")
     settings = read_json(path)
     for key in sorted(OWNED.keys() & settings.keys()):
         raise InputError(f"{path}: {key!r} belongs to the pretraining configuration: set {OWNED[key]} there")

@@ -38,7 +38,10 @@ def _check_model(folder: Path) -> dict[str, Any] | None:
     """
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; model: expected a folder that `kilobatch export` wrote")
+            raise InputError(
+                f"{folder / name}: no such file; model: expected a folder that `kilobatch export` wrote, or another of"
+                " that form; nothing is downloaded"
+            )
     return verify_provenance(folder)
 
 

@@ -66,6 +66,16 @@ def test_another_program_than_prism(tmp_path: Path, other: str) -> None:
         pipeline | beam.Create([1])
 
 
+@pytest.mark.parametrize("name", ["flink", "spark"])
+def test_a_job_server_that_is_not_there(tmp_path: Path, name: str) -> None:
+    options = pipeline_options([f"--runner={name.capitalize()}Runner", f"--{name}_job_server_jar=/no/server.jar"])
+    with (
+        pytest.raises(InputError, match=f"Runner: Beam has not found .*; give --{name}_job_server_jar=FILE"),
+        running(options, tmp_path) as pipeline,
+    ):
+        pipeline | beam.Create([1])
+
+
 def test_accepted() -> None:
     for arguments in (
         [],
