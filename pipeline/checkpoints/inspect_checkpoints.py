@@ -1,6 +1,8 @@
 """What checkpoints a run has, for people. No torch."""
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -8,30 +10,35 @@ from rich.table import Table
 
 from pipeline.checkpoints.run_folder import SET_ASIDE, RunFolder, read_checkpoint_manifest
 from pipeline.errors import UserError
-from pipeline.files import MANIFEST
+from pipeline.files import MANIFEST, reading
 from pipeline.tables import print_table
 
 _AGES = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def print_checkpoints(run: RunFolder, console: Console) -> list[UserError]:
-    """A table of those whose manifests can be read; why the others' cannot."""
+    """A table of those whose manifests can be read; why the others' cannot. Those that go meanwhile are neither."""
     table, errors = Table("checkpoint", "step", "samples", "size", "age", "ranks"), []
     for step in run.steps():
         folder = run.checkpoint(step)
         try:
-            manifest = read_checkpoint_manifest(folder)
+            with reading(folder):
+                table.add_row(str(folder), f"{step:,}", *_row(folder))
         except UserError as error:
-            errors.append(error)
-            continue
-        age = time.time() - (folder / MANIFEST).stat().st_mtime
-        row = (f"{step:,}", f"{manifest['consumed_samples']:,}", size(size_of(folder)), age_of(age))
-        table.add_row(str(folder), *row, str(len(manifest["files"])))
+            if os.path.lexists(folder):
+                errors.append(error)
     if table.row_count:
         print_table(table, console)
     for path in sorted(run.checkpoints.glob(f"{SET_ASIDE}*")):
-        console.print(f"{path}: set aside, {size(size_of(path))}")
+        with suppress(FileNotFoundError):
+            console.print(f"{path}: set aside, {size(size_of(path))}", markup=False, soft_wrap=True)
     return errors
+
+
+def _row(folder: Path) -> tuple[str, str, str, str]:
+    manifest = read_checkpoint_manifest(folder)
+    age = time.time() - (folder / MANIFEST).stat().st_mtime
+    return f"{manifest['consumed_samples']:,}", size(size_of(folder)), age_of(age), str(len(manifest["files"]))
 
 
 def age_of(seconds: float) -> str:

@@ -51,7 +51,7 @@ class Metrics:
         if self.run:
             after = done or -1  # the evaluation before the first step is done again
             self.run.forget_metrics_after(after, resuming=resuming)
-            for line in self.run.last_steps(self.guard.spike_window):
+            for line in self.run.last_steps(self.guard.spike_window + 1):  # the last is judged by a whole window
                 self._spikes(line)
             self.file = self.run.metrics.open("a", encoding="utf-8")
 

@@ -4,15 +4,18 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
+from pipeline.checkpoints import inspect_checkpoints
 from pipeline.checkpoints.prune import choose
 from pipeline.checkpoints.retention import delete
-from pipeline.checkpoints.run_folder import RunFolder, verify_checkpoint
+from pipeline.checkpoints.run_folder import RunFolder, read_checkpoint_manifest, verify_checkpoint
 from pipeline.errors import DigestError, InputError
 from pipeline.files import MANIFEST, TEMPORARY
 from pipeline.pretrain_config import CheckpointConfig
@@ -183,3 +186,22 @@ def test_a_run_goes_on_where_an_old_checkpoint_cannot_be_deleted(
     said = capsys.readouterr().err
     assert said.startswith("kilobatch: not deleted: ")
     assert said.endswith(f"-step-00000010/{WEIGHTS}: Device or resource busy\n")
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_what_a_run_deletes_while_it_is_listed_is_not_listed(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, read: bool
+) -> None:
+    """Neither is it an error, however far the look at it has come."""
+
+    def reads(folder: Path) -> Any:
+        manifest = read_checkpoint_manifest(folder) if read else None
+        if folder == run.checkpoint(50):
+            delete([folder])
+        return manifest or read_checkpoint_manifest(folder)
+
+    monkeypatch.setattr(inspect_checkpoints, "read_checkpoint_manifest", reads)
+    console = Console(file=StringIO(), width=300)
+    assert inspect_checkpoints.print_checkpoints(run, console) == []
+    printed = cast(StringIO, console.file).getvalue()
+    assert [step for step in range(10, 90, 10) if str(run.checkpoint(step)) in printed] == [10, 20, 30, 40, 60, 70, 80]

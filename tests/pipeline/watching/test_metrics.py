@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.samples.position import Position
+from pipeline.watching.guard import GuardConfig
 from pipeline.watching.metrics import Metrics
 
 VALUES = {"loss": 2.5, "tokens_per_second": 1234.5, "mfu": None, "grad_norm": 0.5}
@@ -62,6 +63,21 @@ def test_spikes_are_events_and_the_first_of_a_row_a_line(tmp_path: Path, capsys:
         "step 51/1000  spike: grad_norm 0.51, 20.0 sigma above the median 0.5 of the last 100 steps",
         "step 52/1000  spike: loss 5, 1000.0 sigma above the median 2.5 of the last 100 steps",
     ]
+
+
+def test_a_spike_is_told_once_wherever_the_run_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """30 is one by the four steps before it and would be none by three of them; so 1000 is not the first of its row."""
+    losses, guard = [9.0, 9.0, 1.0, 9.0, 1.0, 5.0, 30.0, 1000.0], GuardConfig(spike_window=4)
+    for stopped in range(len(losses)):
+        run = RunFolder(tmp_path / str(stopped))
+        run.path.mkdir()
+        for steps in (range(stopped), range(stopped, len(losses))):
+            metrics = Metrics(run, steps.start, 1000, guard)
+            for step in steps:
+                metrics.train(step + 1, {**VALUES, "loss": losses[step]})
+            metrics.close()
+        said = [line for line in capsys.readouterr().out.splitlines() if "spike: loss" in line]
+        assert [line.partition("/")[0] for line in said] == ["step 7"], stopped
 
 
 def test_a_roll_back_is_remembered_and_what_it_undid_forgotten(
