@@ -145,15 +145,17 @@ def last_lines(folder: Path, rank: int, count: int) -> list[str]:
     """The newest lines of a rank's log, none from before its last start; a very long one is cut."""
     path = log_of(folder, rank)
     text = _tail(path)
+    if text is None:
+        return []
     if len(text) < TAIL_BYTES and HEADER.encode() not in text:  # it was cut since the start began
-        text = _tail(bounded.before(path)) + text
+        text = (_tail(bounded.before(path)) or b"") + text
     lines = text.decode("utf-8", "replace").splitlines()
     begin = max((i for i, line in enumerate(lines) if line.startswith(HEADER)), default=-1) + 1
     return [line[:LINE_CHARACTERS] for line in lines[begin:][-count:]]
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: Path) -> bytes | None:
     with suppress(OSError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         return file.read()
-    return b""
+    return None
