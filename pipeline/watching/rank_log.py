@@ -67,8 +67,9 @@ class Both(io.TextIOBase):
 
     def write(self, text: str) -> int:
         for stream in (self.log, self.terminal):
-            stream.write(text)
-            stream.flush()
+            with suppress(OSError):  # the disk is full, or the terminal was closed
+                stream.write(text)
+                stream.flush()
         return len(text)
 
     def isatty(self) -> bool:

@@ -20,6 +20,7 @@ import re
 import sys
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -124,7 +125,11 @@ class Watchdog:
             self.end()
 
     def write_stacks(self) -> None:
-        """Add the stacks of all threads to this rank's file."""
+        """Add the stacks of all threads to this rank's file, unless the disk is full, say: it ends all the same."""
+        with suppress(OSError):
+            self._write_stacks()
+
+    def _write_stacks(self) -> None:
         names = ", ".join(f"0x{thread.ident or 0:016x} {thread.name}" for thread in threading.enumerate())
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._stacks(self.rank).open("a", encoding="utf-8") as file:
@@ -152,13 +157,15 @@ class Watchdog:
         self.said = (
             f"no progress for {self._waited()}: {'; '.join(said)}; the stacks of all threads are in {self.folder}"
         )
-        print(f"kilobatch: {self.said}; ending", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"kilobatch: {self.said}; ending", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         code = RunError.exit_code
         rank_log.note("end", code=code, type="Watchdog", message=self.said, users=True, restart=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(code)
 
     def _place(self) -> str:
@@ -173,13 +180,15 @@ class Watchdog:
         try:
             with self._stacks(rank).open("rb") as file:
                 return file.seek(0, os.SEEK_END)
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def _last_header(self, rank: int) -> str:
-        """What a rank was doing when it last wrote its stacks."""
-        lines = self._stacks(rank).read_text().splitlines()
-        return [match[1] for line in lines if (match := _HEADER.match(line))][-1]
+        """What a rank was doing when it last wrote its stacks; nothing where that cannot be read."""
+        with suppress(OSError):
+            lines = self._stacks(rank).read_text().splitlines()
+            return next((match[1] for line in reversed(lines) if (match := _HEADER.match(line))), "")
+        return ""
 
     def _stacks(self, rank: int) -> Path:
         return self.folder / f"stacks-rank-{rank:05d}.txt"

@@ -111,3 +111,14 @@ def test_last_lines_are_of_the_last_start_alone(tmp_path: Path, monkeypatch: pyt
     bounded.cut(path)
     path.unlink()
     assert rank_log.last_lines(tmp_path, 0, 10) == []
+
+
+def test_a_full_disk_hides_nothing_from_the_terminal_and_a_closed_terminal_nothing_from_the_log(tmp_path: Path) -> None:
+    path, full = tmp_path / "said", os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    with path.open("w") as file:
+        for both in (rank_log.Both(full, file), rank_log.Both(file, full)):
+            print("one", file=both)
+            print("two", file=both, flush=True)
+    assert path.read_text() == "one\ntwo\n" * 2
+    with suppress(OSError):
+        full.close()

@@ -76,6 +76,17 @@ def test_stacks_then_a_line_then_the_end(tmp_path: Path, capsys: pytest.CaptureF
     assert watchdog.ended
 
 
+def test_a_rank_that_cannot_write_its_stacks_ends_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").write_text("where a folder cannot be made")
+    watchdog = dog(tmp_path / "log", world_size=2)
+    watchdog.step(12)
+    look(watchdog, 1 + TICKS + 3 * watchdog.grace)
+    assert watchdog.ended
+    assert "ranks 0–1 wrote nothing" in capsys.readouterr().err
+
+
 def test_who_goes_on_after_all_goes_on(tmp_path: Path) -> None:
     watchdog = dog(tmp_path)
     look(watchdog, TICKS + 2 * watchdog.grace)
