@@ -94,6 +94,8 @@ def export(run_path: Path, output: Path, corpus_path: Path | None = None) -> Pat
     if not run.config.is_file():
         raise InputError(f"{run_path}: expected the folder of a run, which has {run.config.name}")
     config = load_config(PretrainConfig, run.config)
+    if corpus_path is None and not config.corpus.exists():
+        raise InputError(f"{config.corpus}: no such folder; if the run's corpus lies elsewhere, name it by --corpus")
     corpus = Corpus(corpus_path or config.corpus)
     corpus.verify()
     manifest, broken = run.newest_sound()

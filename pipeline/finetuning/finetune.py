@@ -26,6 +26,7 @@ from pipeline.finetuning.finetune_config import FinetuneConfig
 from pipeline.finetuning.finetune_data import Label, classes, count_both
 from pipeline.provenance import PROVENANCE, read_provenance, verify_provenance
 
+KIND = "task model"
 SCORES = "scores.json"
 PACKAGES = ("kilobatch", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 
@@ -62,7 +63,7 @@ def _up_to_date(output: Path, recipe: dict[str, Any]) -> bool:
     if not output.exists():
         return False
     provenance = read_provenance(output)
-    if provenance is None:
+    if provenance is None or provenance.get("kind") != KIND:
         raise InputError(f"{output}: exists and is not a task model; output: expected a name that is free")
     before = provenance.get("recipe", {})
     differing = [
@@ -145,7 +146,7 @@ def finetune(config: FinetuneConfig) -> Path:
         scores = _scores(_train_all(config, classes(train), work, console), train, valid)
         write_json(temporary / SCORES, scores)
         provenance = {
-            "kind": "task model",
+            "kind": KIND,
             "model": model_provenance,
             "recipe": recipe,
             "recipe_digest": digest_of(recipe),

@@ -1,5 +1,6 @@
 """What an export says of itself, and who can read it; that it is the same function, tests/integration looks at."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ def test_the_card_says_what_it_was_trained_on_and_how(written: Path) -> None:
 def test_another_folder_than_a_runs_is_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"corpus: expected the folder of a run, which has config\.yaml"):
         export.export(corpus, tmp_path / "model")
+
+
+def test_a_corpus_that_was_moved_is_asked_for(pretrain_yaml: Path, corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(pretrain_yaml, run / "config.yaml")
+    corpus.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"corpus: no such folder; if .* name it by --corpus"):
+        export.export(run, tmp_path / "model")

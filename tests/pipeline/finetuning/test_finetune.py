@@ -256,6 +256,8 @@ def test_an_output_that_is_something_else_is_kept(config: FinetuneConfig) -> Non
     with pytest.raises(InputError, match="exists and is not a task model"):
         finetune(config)
     assert (config.output / "thesis.txt").read_text() == "mine"
+    with pytest.raises(InputError, match="model: exists and is not a task model"):
+        finetune(with_(config, output=config.model))
 
 
 @pytest.mark.parametrize(
