@@ -133,7 +133,9 @@ def supervise(run: Run, lock: int) -> int:
 
 
 def _why(error: NotNow | OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename2 or error.filename}: {error.strerror}"  # of a rename the name that was wanted
+    return str(error)
 
 
 def _begun(log: Path, number: int, expected: int) -> int:

@@ -170,7 +170,8 @@ def test_what_the_system_refuses_for_a_while_ends_no_run(
         failed,
         Outcome(0),
     ]
-    steps = [0, OSError(errno.EIO, "broken", "RUN"), OSError(errno.EIO, "broken", "RUN"), *[0] * 9]
+    renamed = OSError(errno.EIO, "broken", "RUN/.tmp-config.yaml", None, "RUN")
+    steps = [0, OSError(errno.EIO, "broken", "RUN"), renamed, *[0] * 9]
 
     def next_of(what: list[Any]) -> Any:
         if isinstance(found := what.pop(0), OSError):
