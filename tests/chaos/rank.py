@@ -1,5 +1,6 @@
 """One rank of a run, in a forked process (`tests.chaos.forked`). Importing this loads all that a run needs."""
 
+import multiprocessing
 import os
 
 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}  # no fork survives what its parent did on a GPU
@@ -29,6 +30,9 @@ def main(
     said: Path,
     work: Callable[[Path], int] | None,
 ) -> None:
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # of loader workers, as in a run; else each imports all of this
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
