@@ -38,7 +38,9 @@ def pass_on(trainer: Trainer, source: Path) -> None:
     scores = trainer.held_out.scores(trainer.engine.model, trainer.device, trainer.rank, trainer.world_size)
     print(f"{trainer.run.path.name} {source.name} {scores.loss!r}", flush=True)
     counted = {key: manifest[key] for key in ("consumed_samples", "consumed_tokens")} | Position.of(manifest).stamp()
-    saver = Saver(RunFolder(trainer.run.path / source.name), trainer.engine)
+    passed_on = RunFolder(trainer.run.path / source.name)
+    passed_on.path.mkdir(exist_ok=True)  # by whichever rank comes first: a save makes no run's folder
+    saver = Saver(passed_on, trainer.engine)
     saver.begin(1, {**trainer.stamp, **counted})
     saver.finish()
 
