@@ -174,8 +174,16 @@ def described(settings: dict[str, Any]) -> str:
 
 
 def made_exact(settings: dict[str, Any]) -> dict[str, Any]:
-    """The checked settings with what the user may not choose: fp32 sums, and an optimizer that compiles nothing."""
+    """The checked settings with what the user may not choose: fp32 sums, and an optimizer that compiles nothing.
+
+    And with a default for what they leave open: at stage 1 gradients are reduced from where they lie.
+    """
     exact = {**settings, "zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
     if precision_of(settings) != "fp32":
         exact |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+    zero = settings.get("zero_optimization", {})
+    if stage_of(settings) == 1 and not zero.get("overlap_comm", False):
+        # Else each gradient is copied twice on its way to the update: a bucket is of use to reductions during the
+        # backward pass, which stage 1 has none of.
+        exact["zero_optimization"] = {"contiguous_gradients": False, **zero}
     return exact

@@ -83,6 +83,12 @@ def test_a_half_precision_is_summed_in_fp32(stage: int, half: str) -> None:
     assert exact["data_types"]["grad_accum_dtype"] == exact["communication_data_type"] == "fp32"
 
 
+def test_at_stage_1_gradients_are_not_copied_into_buckets() -> None:
+    assert made_exact(zero(1))["zero_optimization"] == {"stage": 1, "contiguous_gradients": False}
+    for said in (zero(1, contiguous_gradients=True), zero(1, overlap_comm=True), zero(2), zero(3)):
+        assert made_exact(said)["zero_optimization"] == said["zero_optimization"]
+
+
 @pytest.mark.parametrize("key", sorted(OWNED))
 def test_what_the_configuration_owns_is_a_clash(tmp_path: Path, key: str) -> None:
     path = deepspeed(tmp_path, {key: 1, "steps_per_print": 1})
