@@ -66,9 +66,10 @@ def preprocess(context: typer.Context, config: ConfigFile, overrides: Overrides 
     first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))  # the rest is Beam's
     if "--direct_running_mode=multi_processing" in given:
         forks.start()  # it imports Beam while this process does
-    from pipeline.corpus.shards import Corpus
-    from preprocess.config import CorpusConfig
-    from preprocess.run import run
+    with forks.for_good():
+        from pipeline.corpus.shards import Corpus
+        from preprocess.config import CorpusConfig
+        from preprocess.run import run
 
     made = run(load_config(CorpusConfig, config, given[:first]), given[first:])
     manifest = Corpus(made).manifest
