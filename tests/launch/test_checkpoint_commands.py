@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from launch import cli
+from launch import checkpoint_commands, cli
 from launch.local import locked
 from pipeline.checkpoints.run_folder import RunFolder
 from pipeline.files import MANIFEST
@@ -83,6 +84,25 @@ def test_verify_says_which_are_sound(command: Command, run: RunFolder) -> None:
     assert code == 3
     assert shown.splitlines() == [f"{run.checkpoint(step)}: sound" for step in (10, 20, 25, 30)]
     assert said.startswith(f"kilobatch: {run.checkpoint(40) / WEIGHTS}: SHA-256 ")
+
+
+def test_verify_calls_nothing_broken_that_the_run_prunes_meanwhile(
+    command: Command, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = RunFolder.steps
+
+    def steps(folder: RunFolder) -> list[int]:
+        found = listed(folder)
+        for step in (10, 40):
+            if folder.checkpoint(step).exists():
+                shutil.rmtree(folder.checkpoint(step))
+        return found
+
+    monkeypatch.setattr(RunFolder, "steps", steps)
+    monkeypatch.setattr(checkpoint_commands, "_with_checkpoints", RunFolder)
+    code, shown, said = command("verify", run.path)
+    assert (code, said) == (0, "")
+    assert shown.splitlines() == [f"{run.checkpoint(step)}: sound" for step in (20, 25, 30)]
 
 
 def test_prune_says_what_goes_and_what_it_frees(command: Command, run: RunFolder) -> None:
