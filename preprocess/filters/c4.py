@@ -16,7 +16,8 @@ from preprocess.sentences import sentences
 _TERMINAL = tuple(".!?。！？؟۔।॥።။\"'”’»」』")
 _ELLIPSIS = "..."
 _POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
-_CITATION = re.compile(r" ?\[(?:\d*|edit|citation needed)\]")  # else two spaces would be left in a row
+_CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+_CITATIONS = re.compile(rf"(?: ?(?:{_CITATION.pattern}))++([^\s.,;:!?)\]’”]?)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -43,11 +44,17 @@ def _line_rule(line: str, config: C4Config) -> str | None:
     return "c4-policy" if any(policy in lower for policy in _POLICIES) else None
 
 
+def _joined(marks: re.Match[str]) -> str:
+    """What is left of citation marks and the character after them: words stay apart, by one space."""
+    return f" {marks[1]}" if marks[1] and " " in marks[0] else marks[1]
+
+
 def keep_lines(text: str, config: C4Config) -> tuple[str, Counter[str]]:
     """A text without the lines that break a rule and without citation marks; how many went by which rule."""
     removed = Counter[str]()
     if "[" in text:
-        text, removed["c4-citation"] = _CITATION.subn("", text)
+        removed["c4-citation"] = len(_CITATION.findall(text))
+        text = _CITATIONS.sub(_joined, text)
     kept = []
     for line in map(str.strip, text.split("\n")):
         rule = _line_rule(line, config) if line else None

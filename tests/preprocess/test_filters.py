@@ -216,6 +216,19 @@ def test_citation_marks_leave_single_spaces() -> None:
     assert kept == normalise(kept)
 
 
+def test_words_on_both_sides_of_citation_marks_stay_apart() -> None:
+    text = "It was [1]so and [2] [edit]so, he said [3]“No” and [4]1,000[5]. Or (if [6]) not."
+    kept, removed = c4.keep_lines(text, C4Config())
+    assert kept == "It was so and so, he said “No” and 1,000. Or (if) not."
+    assert removed == {"c4-citation": 6}
+
+
+@given(st.lists(st.sampled_from(["a", ".", " ", "\n", "[1]", "[edit]", "[", "(", ")", "…", "本"]), max_size=30))
+def test_what_c4_leaves_is_still_a_cleaned_text(pieces: list[str]) -> None:
+    kept = c4.keep_lines(normalise("".join(pieces)), C4Config(min_line_words=1))[0]
+    assert kept == normalise(kept)
+
+
 def test_citation_marks_and_changed_limits_of_c4() -> None:
     text = "It was so.[12] And then no more.[citation needed]\nNot [that] one?[edit]"
     assert c4.keep_lines(text, C4Config(min_line_words=3)) == (
