@@ -139,6 +139,8 @@ RELEASED = {"stage3_prefetch_bucket_size": 0, "stage3_max_live_parameters": 0, "
 EXACT = {
     "zero0": zero(0),
     "zero1": zero(1),
+    "zero1-bucket": zero(1, contiguous_gradients=True, reduce_bucket_size=1000),
+    "zero1-small": zero(1, reduce_bucket_size=1000),  # less than a matrix has
     "zero2": zero(2),
     "zero1-offload": zero(1, **OFFLOAD),
     "zero2-offload": zero(2, **OFFLOAD),

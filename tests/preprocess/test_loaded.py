@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from pipeline.corpus.shards import Corpus
 from pipeline.errors import InputError
-from preprocess import byte_bpe, loaded, tokenizer
+from preprocess import byte_bpe, encode, loaded, tokenizer, words
 from preprocess.clean.unicode import normalise
 from preprocess.config import ByteBpeConfig, LoadedConfig
 from preprocess.encode import Encoder
@@ -19,7 +20,7 @@ from preprocess.run import run
 from preprocess.sentences import sentences
 from preprocess.stages import key_of
 from tests.preprocess.small import prose, small_config, write_raw
-from tests.preprocess.test_encode import KINDS, TEXTS, fast_tokenizer, pieces
+from tests.preprocess.test_encode import KINDS, TEXTS, begins, fast_tokenizer, pieces
 
 BERT = {"bos": "[CLS]", "pad": "[PAD]", "eos": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
 
@@ -91,6 +92,30 @@ def test_words_and_line_ends_are_those_of_the_whole_document(encoder: Encoder, r
     text = normalise(raw)
     if text and not any(token in text for token in encoder.special_tokens):
         assert encoder.encode(text).ids.tolist() == reference(text, add_special_tokens=False).input_ids
+
+
+@pytest.fixture(scope="module", params=["RoBERTa's", "with a space first", "WordPiece"])
+def plain(request: pytest.FixtureRequest, roberta: Path) -> Tokenizer:
+    """Of the three the first alone is encoded word by word."""
+    made = bert() if request.param == "WordPiece" else loaded.load(roberta)[0]
+    if request.param == "with a space first":
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.no_truncation()
+    made.no_padding()
+    return made
+
+
+@given(st.lists(pieces().map(normalise).filter(bool), max_size=8))
+def test_documents_together_have_the_ids_of_each(plain: Tokenizer, texts: list[str]) -> None:
+    encoder = Encoder(Tokenizer.from_str(plain.to_str()), given=True)
+    texts = [text for text in texts if not any(token in text for token in encoder.special_tokens)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "_AT_ONCE", 100)
+        patch.setattr(words, "_REMEMBERED", 20)
+        found = list(encoder.encode_all(texts))
+    assert [one.ids.tolist() for one in found] == [plain.encode(text, add_special_tokens=False).ids for text in texts]
+    if encoder._by_word:
+        assert [one.sentences.tolist() for one in found] == [begins(plain, text, lines=True) for text in texts]
 
 
 def test_special_tokens_by_their_names(roberta: Path, tmp_path: Path) -> None:
