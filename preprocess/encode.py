@@ -22,6 +22,7 @@ from preprocess.words import Words
 
 _LONGEST = 80  # bytes of a word that is worth remembering; Chinese writes whole lines without a space
 _AT_ONCE = 2_000_000  # characters: it bounds the memory, and in so many most words occur several times
+_IN_A_CALL = 500_000  # characters of words: the tokenizer takes up to 300 bytes for each
 _SPACE, _LINE_END = b" \n"
 
 Mask = npt.NDArray[np.bool_]
@@ -92,13 +93,13 @@ def _merged(which: Mask, these: tuple[Ids, Numbers], others: tuple[Ids, Numbers]
     return ids, lengths
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts, some at once."""
+def _batches(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Texts, some at once: a batch ends with the text that makes it `most` characters or more."""
     batch, characters = [], 0
     for text in texts:
         batch.append(text)
         characters += len(text)
-        if characters >= _AT_ONCE:
+        if characters >= most:
             yield batch
             batch, characters = [], 0
     if batch:
@@ -141,7 +142,7 @@ class Encoder:
         if not self._by_word:
             yield from map(self._encode_whole, texts)
             return
-        for batch in _batches(texts):
+        for batch in _batches(texts, _AT_ONCE):
             with self._lock:
                 found = self._encode_words(batch)
             yield from found
@@ -202,6 +203,10 @@ class Encoder:
 
     def _encode_new(self, words: list[str]) -> tuple[Ids, Numbers]:
         """Encode words that are not known, (ids one after the other, how many each has)."""
+        ids, lengths = zip(*map(self._encode_some, _batches(words, _IN_A_CALL)), strict=True)
+        return np.concatenate(ids), np.concatenate(lengths)
+
+    def _encode_some(self, words: list[str]) -> tuple[Ids, Numbers]:
         first = np.array([word[0] not in " \n" for word in words], np.bool_)
         if not first.any():
             return self._encode_spaced(words)

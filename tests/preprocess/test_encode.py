@@ -92,6 +92,7 @@ def test_a_document_is_its_words(fast: Tokenizer, encoder: Encoder, raw: str) ->
 def test_documents_together_are_those_alone(fast: Tokenizer, encoder: Encoder, texts: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "_AT_ONCE", 100)
+        patch.setattr(encode, "_IN_A_CALL", 30)
         patch.setattr(words, "_REMEMBERED", 50)
         together = list(encoder.encode_all(texts))
     for text, found in zip(texts, together, strict=True):
