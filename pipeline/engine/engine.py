@@ -172,7 +172,7 @@ class Engine:
             yield
             return
         scale = self.loss_scale.value if self.loss_scale else 1.0
-        value = torch.full((), grad_norm * scale, device=self.deepspeed.device)
+        value = torch.tensor(grad_norm * scale)  # on the host: it is read, once more for each group that is clipped
         name, norm = ("_get_norm_groups", [value]) if self.stage == 3 else ("scaled_global_norm", value)
         setattr(optimizer, name, lambda: norm)  # on the object, before the method of its class
         yield
