@@ -38,13 +38,14 @@ ZERO: dict[str, dict[str, Any]] = {
     "zero2-fp16": {"stage": 2},
     "zero2-offload": {"stage": 2, **OFFLOAD},
     "zero3": {"stage": 3, "sub_group_size": 2000},
+    "zero3-offload-bf16": {"stage": 3, "sub_group_size": 2000, **OFFLOAD},
 }
 KINDS = ("lamb", "muon")
 PAIRS = [
     (kind, zero)
     for zero in ZERO
     for kind in KINDS
-    if kind == "muon" or len(zero) == len("zero0") or zero == "zero2-fp16"
+    if kind == "muon" or len(zero) == len("zero0") or zero in ("zero2-fp16", "zero3-offload-bf16")
 ]
 
 
@@ -56,7 +57,7 @@ def write_run(folder: Path, kind: str, zero: str, name: str) -> Path:
     path.write_text(json.dumps({"zero_optimization": ZERO[zero], **halves}))
     output = folder / name
     overrides = [*SETTINGS, f"optimizer.type={kind}", f"output={output}", f"deepspeed={path}"]
-    overrides += ["optimizer.newton_schulz_dtype=bf16"] if zero.endswith("bf16") else []
+    overrides += ["optimizer.newton_schulz_dtype=bf16"] if (kind, zero) == ("muon", "zero1-bf16") else []
     config = load_config(PretrainConfig, folder / "pretrain.yaml", overrides)
     write_bytes(output / "config.yaml", dump_config(config).encode())
     return output
