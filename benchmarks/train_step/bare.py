@@ -1,4 +1,5 @@
-"""The bare loop: our model's forward and backward and torch's fused AdamW, nothing else. Batches lie ready.
+"""The bare loop: our model's forward and backward and torch's fused AdamW, nothing else. Batches lie ready; on CPUs
+glibc's allocator is told what the engine tells it.
 
     python -m benchmarks.train_step.bare CONFIG fp32|bf16
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pipeline.configfile import load_config
 from pipeline.encoder.model import MaskedLM
+from pipeline.engine.allocator import keep_freed_memory
 from pipeline.pretrain_config import PretrainConfig
 from pipeline.samples.batch import BatchGeometry
 from pipeline.samples.data import MicroBatch, TrainBatches
@@ -57,6 +59,8 @@ class Bare:
 
 def main(path: Path, dtype: torch.dtype) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
     config = load_config(PretrainConfig, path)
     batch = config.batch
     geometry = BatchGeometry(batch.train_batch_size, batch.train_micro_batch_size_per_gpu, 1)
