@@ -36,7 +36,7 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest
 
-# what kills and breaks a run at every point there is: under an hour on two cores
+# what kills and breaks a run at every point there is: a quarter of an hour on two cores
 chaos: install
 	$(BIN)/python -m pytest -m chaos
 
